@@ -1,0 +1,379 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/hooksidecar/hooksidecar/internal/dedup"
+	"github.com/hooksidecar/hooksidecar/internal/event"
+	"github.com/hooksidecar/hooksidecar/internal/signature"
+	"github.com/hooksidecar/hooksidecar/internal/store"
+)
+
+// acceptTimeout is how long a request waits in the store's queue before it is told to come again.
+const acceptTimeout = 5 * time.Second
+
+// A candidate is an event that asks to be taken.
+type candidate struct {
+	seq        uint64 // in the sender's log; 0: it has none
+	acceptedAt int64  // Unix ms, by the sender's clock
+	redelivery bool
+	event      event.Event
+	attributes []byte
+	digest     event.Digest
+	hash       [16]byte
+	key        uint64
+	decided    event.Outcome // before the store is asked; zero: the store decides
+}
+
+// decide fixes the verdict.
+func (c *candidate) decide(v event.Verdict, code, detail string) {
+	c.decided = event.Outcome{Verdict: v, Code: code, Detail: detail}
+}
+
+// An accept decides about the events of one request in one transaction, against the store and the group being built.
+type accept struct {
+	in     *Inbox
+	from   event.Party // StoreID is empty if there is no log
+	cursor uint64
+	events []candidate
+	marks  []bool // of each event: a repeat cannot be excluded
+	bytes  int
+
+	// Set afresh by each apply:
+	outcomes []event.Outcome
+	stored   []*received
+	also     []aside
+	blocked  map[uint64]struct{} // keys of events that were not stored
+	busy     bool
+}
+
+// An aside is a duplicate of an event that came from elsewhere first.
+type aside struct{ seq, inboxSeq uint64 }
+
+// run stores what is to be stored and sets outcomes. The error is the store's.
+func (a *accept) run(ctx context.Context) error {
+	if !slices.ContainsFunc(a.events, func(c candidate) bool { return c.decided.Verdict == "" }) {
+		for i := range a.events {
+			a.outcomes = append(a.outcomes, a.before(&a.events[i]))
+		}
+		return nil
+	}
+	a.judgeRepeats()
+	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
+	defer cancel()
+	err := a.in.store.Commit(ctx, store.Op{
+		Class: store.Intake, Events: len(a.events), Bytes: a.bytes, Apply: a.apply, Done: a.done,
+	})
+	if errors.Is(err, store.ErrDiskLow) || errors.Is(err, store.ErrDiskFloor) {
+		a.refuseAll(err)
+		return nil
+	}
+	return err
+}
+
+// judgeRepeats finds out which redeliveries may be repeats although this store does not know them: those that another
+// instance may have, which cannot be asked, and those that were accepted before this store was made.
+func (a *accept) judgeRepeats() {
+	a.marks = make([]bool, len(a.events))
+	siblings := false
+	asked := false
+	born := a.in.store.CreatedAt().Add(signature.Tolerance).UnixMilli() // the sender's clock may be ahead
+	for i := range a.events {
+		c := &a.events[i]
+		if !c.redelivery {
+			continue
+		}
+		if !asked {
+			siblings, asked = a.in.hasSiblings(), true
+		}
+		a.marks[i] = siblings || c.acceptedAt < born
+	}
+}
+
+// hasSiblings reports whether other instances of this service are known.
+func (in *Inbox) hasSiblings() bool {
+	return slices.ContainsFunc(in.cfg.Peers.Instances(in.cfg.Service), func(i event.Instance) bool {
+		return i.StoreID != in.store.ID()
+	})
+}
+
+func (a *accept) reset() {
+	a.outcomes = a.outcomes[:0]
+	a.stored, a.also = a.stored[:0], a.also[:0]
+	a.blocked = map[uint64]struct{}{}
+	a.busy = false
+}
+
+// apply is the transaction.
+func (a *accept) apply(tx *store.Tx) error {
+	a.reset()
+	for i := range a.events {
+		c := &a.events[i]
+		o := a.before(c)
+		if o.Verdict == "" {
+			var err error
+			if o, err = a.judge(tx, c, i); err != nil {
+				return err
+			}
+			a.note(c, o)
+		}
+		a.outcomes = append(a.outcomes, o)
+	}
+	if a.from.StoreID == "" || len(a.stored)+len(a.also) == 0 {
+		return nil
+	}
+	return a.putSender(tx)
+}
+
+// before returns the outcome of an event as far as it follows from the event itself and those before it.
+func (a *accept) before(c *candidate) event.Outcome {
+	if a.busy {
+		return event.Outcome{Verdict: event.Busy}
+	}
+	if _, held := a.blocked[c.key]; held && c.key != 0 {
+		return event.Outcome{Verdict: event.KeyBusy}
+	}
+	if c.decided.Verdict != "" {
+		a.note(c, c.decided)
+	}
+	return c.decided
+}
+
+// note remembers what an outcome means for the events after it.
+func (a *accept) note(c *candidate, o event.Outcome) {
+	switch o.Verdict {
+	case event.Stored, event.Duplicate:
+		return
+	case event.Busy:
+		a.busy = true
+	}
+	if c.key != 0 {
+		if a.blocked == nil {
+			a.blocked = map[uint64]struct{}{}
+		}
+		a.blocked[c.key] = struct{}{}
+	}
+}
+
+func (a *accept) judge(tx *store.Tx, c *candidate, i int) (event.Outcome, error) {
+	rec, known, err := a.in.window.Find(tx, c.hash)
+	if err != nil {
+		return event.Outcome{}, err
+	}
+	if known {
+		return a.repeat(tx, c, rec)
+	}
+	if c.redelivery && a.forgotten(c, tx.Now()) {
+		return event.Outcome{Verdict: event.Rejected, Code: "beyond_window",
+			Detail: "a redelivery that is older than the ids remembered here: it may have been forwarded long ago"}, nil
+	}
+	if a.in.full() {
+		return event.Outcome{Verdict: event.Busy, Code: "backlog_full"}, nil
+	}
+	if c.key != 0 && a.in.keyFull(c.key) {
+		return event.Outcome{Verdict: event.KeyBusy}, nil
+	}
+	r := &received{
+		seq: tx.Next(store.InboxLog), arrivedAt: tx.Now().UnixMilli(), log: a.from.StoreID, logSeq: c.seq,
+		acceptedAt: c.acceptedAt, digest: c.digest, attributes: c.attributes, data: c.event.Data, event: c.event,
+	}
+	if c.redelivery {
+		r.flags |= flagRedelivery
+	}
+	if a.marks[i] {
+		r.flags |= flagMarked
+	}
+	tx.Insert(seqKey(eventPrefix, r.seq), r.encode())
+	a.in.window.Add(tx, c.hash, dedup.Record{Digest: c.digest, Seq: r.seq})
+	a.stored = append(a.stored, r)
+	return event.Outcome{Verdict: event.Stored}, nil
+}
+
+// forgotten reports whether a redelivery is so old that its id would no longer be known here, although its log had come as
+// far as that. What was given after that, or to an earlier store, is not meant: the one is new, the other is marked.
+func (a *accept) forgotten(c *candidate, now time.Time) bool {
+	in := a.in
+	accepted := time.UnixMilli(c.acceptedAt)
+	if now.Sub(accepted) <= in.cfg.DedupWindow || accepted.Before(in.store.CreatedAt()) {
+		return false
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.senders[a.from.StoreID]
+	return s != nil && c.seq <= s.highest
+}
+
+// repeat decides about an event whose id is known.
+func (a *accept) repeat(tx *store.Tx, c *candidate, rec dedup.Record) (event.Outcome, error) {
+	if rec.Digest != c.digest {
+		return event.Outcome{Verdict: event.Rejected, Code: "id_conflict",
+			Detail: "an event with this source and id, but other content, was stored before"}, nil
+	}
+	if a.from.StoreID == "" {
+		return event.Outcome{Verdict: event.Duplicate}, nil
+	}
+	elsewhere, err := a.cameFromElsewhere(tx, c, rec.Seq)
+	if err != nil {
+		return event.Outcome{}, err
+	}
+	if elsewhere {
+		if !a.in.mayJoin(a.from.StoreID, len(a.also)) {
+			return event.Outcome{Verdict: event.Busy}, nil
+		}
+		a.also = append(a.also, aside{c.seq, rec.Seq})
+	}
+	return event.Outcome{Verdict: event.Duplicate}, nil
+}
+
+// cameFromElsewhere reports whether the unsettled event with that inbox seq came under another log or seq, so that this
+// sender has to wait for it too before it counts as applied.
+func (a *accept) cameFromElsewhere(tx *store.Tx, c *candidate, inboxSeq uint64) (bool, error) {
+	log, seq, loaded, open := a.in.origin(inboxSeq)
+	if !open {
+		return false, nil
+	}
+	if !loaded {
+		val, ok, err := tx.Get(seqKey(eventPrefix, inboxSeq))
+		if err != nil || !ok {
+			return false, err
+		}
+		r, err := decodeReceived(inboxSeq, val)
+		if err != nil {
+			return false, err
+		}
+		log, seq = r.log, r.logSeq
+	}
+	return log != a.from.StoreID || seq != c.seq, nil
+}
+
+// putSender writes the sender's record, and remembers that its events are on the way, so that applied is not too high if
+// others of the same log are stored in the same group.
+func (a *accept) putSender(tx *store.Tx) error {
+	key := senderKey(a.from.StoreID)
+	val, known, err := tx.Get(key)
+	if err != nil {
+		return err
+	}
+	var old senderRecord
+	if known {
+		if err := decodeJSON(val, &old); err != nil {
+			return err
+		}
+	}
+	lowest, highest := uint64(noSeq), old.Highest
+	for _, r := range a.stored {
+		lowest, highest = min(lowest, r.logSeq), max(highest, r.logSeq)
+	}
+	for _, d := range a.also {
+		lowest, highest = min(lowest, d.seq), max(highest, d.seq)
+	}
+	in := a.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.sender(a.from.StoreID, a.from.Service, a.from.Instance)
+	s.coming[a] = lowest
+	rec := s.record(in.f.read, highest)
+	rec.Cursor, rec.Instance = max(a.cursor, s.cursor), a.from.Instance
+	if len(a.also) > 0 {
+		all := make(map[uint64]uint64, len(rec.Also)+len(a.also))
+		for seq, inboxSeq := range rec.Also {
+			all[seq] = inboxSeq
+		}
+		for _, d := range a.also {
+			all[d.seq] = d.inboxSeq
+		}
+		rec.Also = all
+	}
+	val = encodeJSON(&rec)
+	tx.Put(key, val)
+	return nil
+}
+
+// done hands over what became durable. It runs on the committer's goroutine, in commit order.
+func (a *accept) done(err error) {
+	in := a.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.senders[a.from.StoreID]
+	if s != nil {
+		delete(s.coming, a)
+	}
+	if err != nil {
+		return
+	}
+	for _, r := range a.stored {
+		in.f.next = max(in.f.next, r.seq+1)
+		in.f.backlogBytes += int64(r.size())
+		in.tail.push(r)
+		if s != nil {
+			s.stored(r.logSeq, r.seq)
+		}
+		if r.flags&flagMarked != 0 {
+			in.m.unverified.Inc()
+		}
+	}
+	if s != nil {
+		s.instance, s.cursor = a.from.Instance, max(a.cursor, s.cursor)
+		for _, d := range a.also {
+			s.highest = max(s.highest, d.seq)
+			in.joins(s, a.from.StoreID, d.seq, d.inboxSeq)
+		}
+	}
+	if len(a.stored) > 0 {
+		in.poke()
+	}
+}
+
+// refuseAll answers every event busy that is not decided by itself: there is no room on the disk.
+func (a *accept) refuseAll(cause error) {
+	a.reset()
+	code := "disk_low"
+	if errors.Is(cause, store.ErrDiskFloor) {
+		code = "disk_floor"
+	}
+	for i := range a.events {
+		o := a.before(&a.events[i])
+		if o.Verdict == "" {
+			o = event.Outcome{Verdict: event.Busy, Code: code}
+			a.note(&a.events[i], o)
+		}
+		a.outcomes = append(a.outcomes, o)
+	}
+}
+
+// full reports whether the backlog has reached its limit. What is being stored at this moment is not counted, so it can be
+// exceeded by one group of the store.
+func (in *Inbox) full() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.f.backlogBytes >= in.cfg.MaxBytes
+}
+
+// keyFull reports whether too many events wait behind one of their key that keeps failing.
+func (in *Inbox) keyFull(key uint64) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	lane := in.f.lanes[key]
+	return len(lane) >= in.f.perKey && lane[0].attempts > 0
+}
+
+// mayJoin reports whether one more event of a log may be noted as having come from elsewhere.
+func (in *Inbox) mayJoin(storeID string, more int) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.senders[storeID]
+	return s == nil || len(s.also)+more < maxAlso
+}
+
+// origin returns where an event came from, if it is unsettled and in memory.
+func (in *Inbox) origin(inboxSeq uint64) (log string, seq uint64, loaded, open bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if it := in.f.items[inboxSeq]; it != nil {
+		return it.log, it.logSeq, true, it.letter == ""
+	}
+	return "", 0, false, in.open(inboxSeq)
+}
