@@ -1,0 +1,259 @@
+package outbox
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hooksidecar/hooksidecar/internal/event"
+)
+
+// What an answer to a batch means for the lane.
+type answerKind byte
+
+const (
+	answerWait     answerKind = iota // nothing is known: everything stays owed, the lane backs off
+	answerVerdicts                   // a verdict per event
+	answerRefused                    // the batch is wrong (400)
+	answerTooLarge                   // the batch is too large (413)
+)
+
+// An answer is what became of one batch.
+type answer struct {
+	kind       answerKind
+	sent       bool // the request, or a part of it, may have arrived
+	verdicts   []event.Outcome
+	said       instanceRecord // with verdicts
+	retryAfter time.Duration  // asked for; 0: nothing was
+	status     int            // HTTP status; 0: no answer
+	body       string         // the beginning of the answer's body, or what happened instead
+	problem    string         // for people; empty with verdicts
+}
+
+// answered takes what became of the batch of l. r is a random number in [0, 1). refresh is true if an instance did not want
+// what its descriptor asks for, so that a newer one should be fetched.
+func (d *dispatcher) answered(now time.Time, l *lane, ans answer, r float64) (refresh bool) {
+	items := l.inFlight
+	l.inFlight = nil
+	for _, it := range items {
+		it.inFlight = false
+		if ans.sent {
+			it.attempts++
+			it.redeliver = true
+		}
+	}
+	if ans.kind == answerVerdicts && len(ans.verdicts) != len(items) {
+		ans.kind, ans.problem = answerWait, "the answer has another number of verdicts than the batch has events"
+	}
+	switch ans.kind {
+	case answerVerdicts:
+		refresh = d.judge(now, l, items, ans, r)
+	case answerRefused:
+		d.refused(l, items, ans)
+	case answerTooLarge:
+		d.tooLarge(l, items, ans)
+	default:
+		d.backOff(now, l, ans, r)
+	}
+	d.compact()
+	d.dropLanes()
+	return refresh
+}
+
+// backOff makes the lane wait: exponentially with full jitter, or as long as was asked for.
+func (d *dispatcher) backOff(now time.Time, l *lane, ans answer, r float64) {
+	l.failures++
+	l.fails(now, max(d.retry.Wait(l.failures, r), ans.retryAfter), ans.problem)
+}
+
+// refused handles a batch that was refused as a whole: its events are sent one by one once, and who is refused alone is dead.
+func (d *dispatcher) refused(l *lane, items []*item, ans answer) {
+	l.works()
+	if len(items) == 1 {
+		d.bury(items[0], "invalid", ans)
+		return
+	}
+	for _, it := range items {
+		it.alone = true
+	}
+}
+
+// tooLarge halves what the lane sends from now on; what is too large alone is dead.
+func (d *dispatcher) tooLarge(l *lane, items []*item, ans answer) {
+	l.works()
+	if len(items) == 1 {
+		d.bury(items[0], "too_large", ans)
+		return
+	}
+	size := 0
+	for _, it := range items {
+		size += it.size
+	}
+	l.maxEvents, l.maxBytes = max(1, len(items)/2), max(1, size/2)
+}
+
+// judge gives each event its verdict.
+func (d *dispatcher) judge(now time.Time, l *lane, items []*item, ans answer, r float64) (refresh bool) {
+	d.hear(l, ans.said)
+	settled, busy := false, false
+	var kept map[uint64]bool // keys with an event in this batch that was not settled
+	for i, it := range items {
+		switch o := ans.verdicts[i]; o.Verdict {
+		case event.Stored, event.Duplicate:
+			settled = true
+			d.settle(it, &d.counts.Stored)
+		case event.Rejected:
+			settled = true
+			d.bury(it, codeOf(o), answer{status: ans.status, body: o.Detail})
+		case event.Busy:
+			busy = true
+		case lost:
+			settled = true
+			d.settle(it, &d.counts.Lost)
+		default: // unwanted, key_busy, and what a newer inbox may say
+			unwanted := o.Verdict == event.Unwanted
+			refresh = refresh || unwanted
+			if unwanted && !d.spans.wants(it.typ, it.version) {
+				d.unsubscribe(it)
+				settled = true
+				continue
+			}
+			if it.key == 0 || !kept[it.key] {
+				d.holdBack(it, now, r)
+			}
+		}
+		if it.key != 0 && !it.done {
+			if kept == nil {
+				kept = map[uint64]bool{}
+			}
+			kept[it.key] = true
+		}
+	}
+	if settled || !busy {
+		l.works()
+	}
+	if busy {
+		l.failures++
+		wait := max(d.retry.Wait(l.failures, r), ans.retryAfter)
+		if settled {
+			l.notBefore = now.Add(wait)
+		} else {
+			l.fails(now, wait, "its inbox is busy")
+		}
+	}
+	return refresh
+}
+
+// holdBack makes it wait because its inbox asked for that. If that has gone on for long, the cursor need not wait with it.
+func (d *dispatcher) holdBack(it *item, now time.Time, r float64) {
+	it.held++
+	it.notBefore = now.Add(d.retry.Wait(it.held, r))
+	it.reason = heldByAnswer
+	if it.heldSince.IsZero() {
+		it.heldSince = now
+	}
+	if !it.aside && d.asides < d.aside && (d.behind(it) || now.Sub(it.heldSince) >= d.failover) {
+		d.setAside(it, it.reason)
+	}
+}
+
+func codeOf(o event.Outcome) string {
+	if o.Code == "" {
+		return "rejected"
+	}
+	return o.Code
+}
+
+// hear keeps what the instance says of itself.
+func (d *dispatcher) hear(l *lane, said instanceRecord) {
+	slices.Sort(said.OpenKeys)
+	if said.StoreID == l.answered.StoreID {
+		said.Applied = max(said.Applied, l.answered.Applied)
+	}
+	l.answered = said
+	d.said[l.name] = said
+	d.pending.moved = true
+}
+
+// settle makes it final under one heading of Settled.
+func (d *dispatcher) settle(it *item, heading *uint64) {
+	if it.counted == asDead {
+		d.counts.Dead--
+	}
+	*heading++
+	if it.letter != "" && heading != &d.counts.Dead {
+		d.pending.resolved = append(d.pending.resolved, it.letter)
+	}
+	d.end(it)
+}
+
+// bury gives it up: the dead letter is written in the commit that ends it.
+func (d *dispatcher) bury(it *item, reason string, ans answer) {
+	d.pending.dead = append(d.pending.dead, deadEvent{
+		seq: it.seq, entry: it.entry, size: it.size, reason: reason, attempts: it.attempts, status: ans.status, body: ans.body,
+	})
+	d.settle(it, &d.counts.Dead)
+}
+
+// unsubscribe ends it because nobody asks for it any more. A replay becomes a dead letter again: it is not for us to drop.
+func (d *dispatcher) unsubscribe(it *item) {
+	if it.letter != "" {
+		d.bury(it, "unsubscribed", answer{})
+		return
+	}
+	d.settle(it, &d.counts.Unsubscribed)
+}
+
+// end takes it out of the open events; compact removes it from the list.
+func (d *dispatcher) end(it *item) {
+	it.done = true
+	if it.aside {
+		d.asides--
+		d.pending.drop(it)
+	} else {
+		d.bytes -= it.size
+	}
+	d.pending.mustWrite = true
+}
+
+func (d *dispatcher) compact() {
+	d.open = slices.DeleteFunc(d.open, func(it *item) bool { return it.done })
+}
+
+// setSpans takes changed subscriptions. Open events that nobody asks for any more end as unsubscribed, but for those in flight,
+// whose answer is awaited. It returns how many ended.
+func (d *dispatcher) setSpans(s spans) (ended int) {
+	d.spans = s
+	for _, it := range d.open {
+		if !it.inFlight && !s.wants(it.typ, it.version) {
+			d.unsubscribe(it)
+			ended++
+		}
+	}
+	d.compact()
+	d.pending.mustWrite = true
+	return ended
+}
+
+// reachBack reads the log again from seq on, for what the spans until now did not ask for. It reports whether it could: an
+// earlier second reading has to be over first.
+func (d *dispatcher) reachBack(seq uint64) bool {
+	if n := len(d.restored); seq >= d.after && (n == 0 || seq > d.restored[n-1][1]) {
+		return true // not read yet: nothing to repeat
+	}
+	if d.fill != nil || len(d.restored) > 0 {
+		return false
+	}
+	for _, it := range d.open {
+		if !it.aside {
+			d.setAside(it, "backfill")
+		}
+	}
+	if seq < d.start {
+		d.counts.Skipped += d.start - seq
+		d.start = seq
+	}
+	d.fill = &backfill{To: d.after - 1, Spans: d.spans}
+	d.after = seq
+	d.pending.mustWrite = true
+	return true
+}
