@@ -9,25 +9,35 @@ import (
 )
 
 // TestReceiverLosesItsDisk takes the whole directory of a receiving sidecar while events wait in it for the app: the
-// publisher sends them again, and what reaches the app a second time is marked.
+// publisher sends them again, also when it dies meanwhile, and what reaches the app a second time is marked.
 func TestReceiverLosesItsDisk(t *testing.T) {
-	t.Skip("publishers do not yet send again what an inbox with a new store id has lost")
 	t.Parallel()
-	app := newApp(t)
-	order, payment := pair(t, app)
-	p := newProducer(t, order)
-	publishSome(p, "done", 5)
-	hasDone(t, 10*time.Second, app, p.ledger.all())
-	app.stop()
-	publishSome(p, "waiting", 20)
-	settledAt(t, order, "waiting-19", "payment-service", "stored")
-	payment.kill()
-	removeAll(t, payment.dataDir())
-	payment.start()
-	publishSome(p, "later", 5)
-	app.start()
-	hasDone(t, 30*time.Second, app, p.ledger.all())
-	story{subscriber: "payment-service", posted: append(p.ledger.all(), order.probes...), arrivals: app.arrivals(), secret: appSecret}.check(t)
+	for name, meanwhile := range map[string]func(order *sidecar){
+		"the publisher goes on":  func(*sidecar) {},
+		"the publisher dies too": func(order *sidecar) { order.kill(); order.start() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := newApp(t)
+			order, payment := pair(t, app)
+			p := newProducer(t, order)
+			publishSome(p, "done", 5)
+			hasDone(t, 10*time.Second, app, p.ledger.all())
+			app.stop()
+			publishSome(p, "waiting", 20)
+			settledAt(t, order, "waiting-19", "payment-service", "stored")
+			payment.kill()
+			removeAll(t, payment.dataDir())
+			payment.start()
+			publishSome(p, "later", 5)
+			meanwhile(order)
+			if status, body := get(t, order.appURL()+"/outbox/events/waiting-3"); status != 200 || strings.Contains(body, `"applied"`) {
+				t.Errorf("an event that the app never got: %d %s", status, body)
+			}
+			app.start()
+			hasDone(t, 30*time.Second, app, p.ledger.all())
+			story{subscriber: "payment-service", posted: append(p.ledger.all(), order.probes...), arrivals: app.arrivals(), secret: appSecret}.check(t)
+		})
+	}
 }
 
 // TestSenderLosesItsDisk takes the directory of a publisher: it is a new log with a new store id, whose events arrive
