@@ -42,6 +42,8 @@ type accept struct {
 	marks  []bool // of each event: a repeat cannot be excluded
 	bytes  int
 
+	now time.Time // by the ageing clock
+
 	// Set afresh by each apply:
 	outcomes []event.Outcome
 	stored   []*received
@@ -51,7 +53,7 @@ type accept struct {
 }
 
 // An aside is a duplicate of an event that came from elsewhere first.
-type aside struct{ seq, inboxSeq uint64 }
+type aside struct{ seq, inboxSeq, key uint64 }
 
 // run stores what is to be stored and sets outcomes. The error is the store's.
 func (a *accept) run(ctx context.Context) error {
@@ -105,6 +107,7 @@ func (a *accept) reset() {
 	a.stored, a.also = a.stored[:0], a.also[:0]
 	a.blocked = map[uint64]struct{}{}
 	a.busy = false
+	a.now = a.in.store.Clock().Now()
 }
 
 // apply is the transaction.
@@ -166,24 +169,25 @@ func (a *accept) judge(tx *store.Tx, c *candidate, i int) (event.Outcome, error)
 	if known {
 		return a.repeat(tx, c, rec)
 	}
-	if c.redelivery && a.forgotten(c, tx.Now()) {
+	forgotten, doubtful := a.pastWindow(c)
+	if forgotten {
 		return event.Outcome{Verdict: event.Rejected, Code: "beyond_window",
 			Detail: "a redelivery that is older than the ids remembered here: it may have been forwarded long ago"}, nil
 	}
 	if a.in.full() {
 		return event.Outcome{Verdict: event.Busy, Code: "backlog_full"}, nil
 	}
-	if c.key != 0 && a.in.keyFull(c.key) {
+	if a.in.crowdedOut(c) {
 		return event.Outcome{Verdict: event.KeyBusy}, nil
 	}
 	r := &received{
-		seq: tx.Next(store.InboxLog), arrivedAt: tx.Now().UnixMilli(), log: a.from.StoreID, logSeq: c.seq,
+		seq: tx.Next(store.InboxLog), arrivedAt: a.now.UnixMilli(), log: a.from.StoreID, logSeq: c.seq,
 		acceptedAt: c.acceptedAt, digest: c.digest, attributes: c.attributes, data: c.event.Data, event: c.event,
 	}
 	if c.redelivery {
 		r.flags |= flagRedelivery
 	}
-	if a.marks[i] {
+	if a.marks[i] || doubtful {
 		r.flags |= flagMarked
 	}
 	tx.Insert(seqKey(eventPrefix, r.seq), r.encode())
@@ -192,18 +196,19 @@ func (a *accept) judge(tx *store.Tx, c *candidate, i int) (event.Outcome, error)
 	return event.Outcome{Verdict: event.Stored}, nil
 }
 
-// forgotten reports whether a redelivery is so old that its id would no longer be known here, although its log had come as
-// far as that. What was given after that, or to an earlier store, is not meant: the one is new, the other is marked.
-func (a *accept) forgotten(c *candidate, now time.Time) bool {
+// pastWindow says about a redelivery whose id is not known here whether it is so old that the id may have been forgotten.
+// It was forgotten if its log had come as far as that; it is doubtful if what was known of the log is forgotten too. What
+// was given after that, or to an earlier store, is not meant: the one is new, the other is marked.
+func (a *accept) pastWindow(c *candidate) (forgotten, doubtful bool) {
 	in := a.in
 	accepted := time.UnixMilli(c.acceptedAt)
-	if now.Sub(accepted) <= in.cfg.DedupWindow || accepted.Before(in.store.CreatedAt()) {
-		return false
+	if !c.redelivery || a.now.Sub(accepted) <= in.cfg.DedupWindow || accepted.Before(in.store.CreatedAt()) {
+		return false, false
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	s := in.senders[a.from.StoreID]
-	return s != nil && c.seq <= s.highest
+	return s != nil && c.seq <= s.highest, s == nil
 }
 
 // repeat decides about an event whose id is known.
@@ -223,7 +228,7 @@ func (a *accept) repeat(tx *store.Tx, c *candidate, rec dedup.Record) (event.Out
 		if !a.in.mayJoin(a.from.StoreID, len(a.also)) {
 			return event.Outcome{Verdict: event.Busy}, nil
 		}
-		a.also = append(a.also, aside{c.seq, rec.Seq})
+		a.also = append(a.also, aside{c.seq, rec.Seq, c.key})
 	}
 	return event.Outcome{Verdict: event.Duplicate}, nil
 }
@@ -276,7 +281,7 @@ func (a *accept) putSender(tx *store.Tx) error {
 	s := in.sender(a.from.StoreID, a.from.Service, a.from.Instance)
 	s.coming[a] = lowest
 	rec := s.record(in.f.read, highest)
-	rec.Cursor, rec.Instance = max(a.cursor, s.cursor), a.from.Instance
+	rec.Cursor, rec.Instance, rec.At = max(a.cursor, s.cursor), a.from.Instance, a.now.UnixMilli()
 	if len(a.also) > 0 {
 		all := make(map[uint64]uint64, len(rec.Also)+len(a.also))
 		for seq, inboxSeq := range rec.Also {
@@ -316,13 +321,14 @@ func (a *accept) done(err error) {
 		}
 	}
 	if s != nil {
-		s.instance, s.cursor = a.from.Instance, max(a.cursor, s.cursor)
+		s.instance, s.cursor, s.at = a.from.Instance, max(a.cursor, s.cursor), a.now.UnixMilli()
 		for _, d := range a.also {
 			s.highest = max(s.highest, d.seq)
-			in.joins(s, a.from.StoreID, d.seq, d.inboxSeq)
+			in.joins(s, a.from.StoreID, d)
 		}
 	}
 	if len(a.stored) > 0 {
+		in.settler.dirty = true // the size of the backlog
 		in.poke()
 	}
 }
@@ -352,12 +358,22 @@ func (in *Inbox) full() bool {
 	return in.f.backlogBytes >= in.cfg.MaxBytes
 }
 
-// keyFull reports whether too many events wait behind one of their key that keeps failing.
-func (in *Inbox) keyFull(key uint64) bool {
+// crowdedOut reports whether too many events wait behind one of the same key that keeps failing or is parked. Once such
+// events take up half of the room that there is for all, the limit of the key no longer counts, and what is for a parked
+// subscription stays away too: else a few keys could stop the others.
+func (in *Inbox) crowdedOut(c *candidate) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	lane := in.f.lanes[key]
-	return len(lane) >= in.f.perKey && lane[0].attempts > 0
+	f := in.f
+	crowded := f.recorded >= f.exceptions/2
+	if crowded && f.parked[in.cfg.subscriptionOf(c.event.Type, c.event.Version)] {
+		return true
+	}
+	lane := f.lanes[c.key]
+	if c.key == 0 || len(lane) == 0 || lane[0].attempts == 0 && lane[0].state != stateParked {
+		return false
+	}
+	return crowded || len(lane) >= f.perKey
 }
 
 // mayJoin reports whether one more event of a log may be noted as having come from elsewhere.

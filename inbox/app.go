@@ -136,6 +136,9 @@ func (c *appClient) setHeaders(h http.Header, fl *flight, e *event.Event, body [
 
 // readAnswer reads as much of an answer as is kept, and a bit more for the connection's sake.
 func readAnswer(resp *http.Response, now time.Time) answer {
+	if resp.StatusCode == http.StatusSwitchingProtocols { // what follows is no body, and reading it has no time limit
+		return answer{class: classRetry, last: deadletter.Answer{Status: resp.StatusCode, Header: answerHeaders(resp.Header)}}
+	}
 	kept, err := io.ReadAll(io.LimitReader(resp.Body, deadletter.MaxBodyBytes))
 	if err == nil {
 		_, err = io.CopyN(io.Discard, resp.Body, maxDrainBytes-deadletter.MaxBodyBytes)
@@ -177,8 +180,11 @@ func (c *appClient) ready(ctx context.Context) bool {
 		return false
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode >= 300 {
+		return false
+	}
 	_, err = io.CopyN(io.Discard, resp.Body, maxDrainBytes)
-	return resp.StatusCode >= 200 && resp.StatusCode < 300 && (err == nil || errors.Is(err, io.EOF))
+	return err == nil || errors.Is(err, io.EOF)
 }
 
 // headerValue returns s as it can stand in a header: visible ASCII, bounded.

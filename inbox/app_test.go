@@ -31,6 +31,15 @@ func TestAppThatAnswersBadly(t *testing.T) {
 		{"garbage", raw("\x00\x01\x02 hello\r\n\r\n"), true},
 		{"half an answer", raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"), true},
 		{"only informational", raw(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 50)), true},
+		{"another protocol", func(w http.ResponseWriter, r *http.Request) { // and then nothing, for as long as the client stays
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"))
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}, true},
 		{"endless answer", func(w http.ResponseWriter, r *http.Request) {
 			for r.Context().Err() == nil {
 				if _, err := w.Write(make([]byte, 32<<10)); err != nil {

@@ -106,8 +106,7 @@ func (in *Inbox) candidateOf(e event.Event, webhookID, service string) (candidat
 		return candidate{}, err
 	}
 	c := candidate{event: e, attributes: e.AppendAttributes(nil), digest: e.Digest(), acceptedAt: now.UnixMilli()}
-	in.screen(&c, service)
-	return c, nil
+	return c, in.screen(&c, service)
 }
 
 // An address says where an event that is sent by itself is to go, and who signed it.

@@ -11,6 +11,8 @@
 //     Events without a key never wait for each other.
 //   - An event is forwarded until the app takes it or it becomes a dead letter. An app that is down, sick, or asks for a
 //     pause uses up no attempts.
+//   - What a sender is told to be applied is settled on the disk: a crash does not bring it back.
+//   - An id is remembered for the dedup window after its event was settled, and as long as its dead letter is open.
 //   - Memory is bounded by a window of the log and the events that wait for something; start-up reads no more than these.
 //
 // What it does not promise: order between keys, or between senders; that a key stops behind a dead letter (it goes on, with
@@ -27,6 +29,7 @@
 //	app.go, answer.go      HTTP to the app
 //	settle.go              the one writer of final states, of attempts and of the cursor
 //	sender_log.go          what each sender is told: applied, open keys
+//	retention.go           what goes in the background: old events, ids, ended letters, senders that are gone
 //
 // Records, in the store's table of prefixes: n, q, r and l; d is written through package dedup, x and y through deadletter.
 package inbox

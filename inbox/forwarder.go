@@ -19,6 +19,7 @@ const (
 	probeMax        = 30 * time.Second
 	reasonBlocked   = "blocked"
 	reasonRetry     = "retry"
+	reasonThrottled = "throttled"
 	reasonRefused   = "refused_by_app"
 	reasonLost      = "event_lost"
 	reasonNoSub     = "no_subscription"
@@ -58,10 +59,12 @@ type change struct {
 // A parked item is a ready one whose subscription is parked. A crash leaves what the records say: everything that is not
 // settled in the inbox cursor starts again as blocked, ready or waiting, and is marked.
 type forwarder struct {
-	policies []retryPolicy // by subscription
-	limit    int           // requests at once
-	window   int           // events above the cursor that are held
-	perKey   int           // events that may wait behind a failing one of their key before senders are told to keep theirs
+	lettersPerOp int           // written in one operation
+	policies     []retryPolicy // by subscription
+	limit        int           // requests at once
+	window       int           // events above the cursor that are held
+	exceptions   int           // events with a record that are held
+	perKey       int           // events that may wait behind a failing one of their key before senders are told to keep theirs
 
 	items    map[uint64]*item   // by seq: all that is unsettled and loaded
 	lanes    map[uint64][]*item // by key: in order, the head is the one that may move
@@ -90,7 +93,7 @@ type retryPolicy struct {
 
 func newForwarder(policies []retryPolicy, limit int, cursor uint64) *forwarder {
 	return &forwarder{
-		policies: policies, limit: limit, window: windowEvents, perKey: maxPerKey,
+		policies: policies, limit: limit, lettersPerOp: lettersPerOp, window: windowEvents, exceptions: maxExceptions, perKey: maxPerKey,
 		items: map[uint64]*item{}, lanes: map[uint64][]*item{}, parked: map[int]bool{},
 		read: cursor + 1, cursor: cursor, next: cursor + 1,
 		app: newAppState(),
@@ -213,7 +216,7 @@ func (f *forwarder) answered(seq uint64, a answer, now time.Time, r float64) {
 	switch a.class {
 	case classDone:
 		f.app.succeed(it.startedAt)
-		f.changes = append(f.changes, change{kind: changeDone, item: *it})
+		f.change(changeDone, it, "", deadletter.Answer{})
 		f.remove(it)
 	case classUnreachable:
 		it.tries-- // nothing was sent
@@ -300,7 +303,7 @@ func (f *forwarder) useAttempt(it *item, a answer, now time.Time, r float64) {
 func (f *forwarder) bury(it *item, reason string, last deadletter.Answer) {
 	it.state = stateSaving
 	it.dying = true
-	f.changes = append(f.changes, change{kind: changeDead, item: *it, reason: reason, last: last})
+	f.change(changeDead, it, reason, last)
 }
 
 func (f *forwarder) record(it *item, reason string, last deadletter.Answer) {
@@ -308,17 +311,46 @@ func (f *forwarder) record(it *item, reason string, last deadletter.Answer) {
 		f.recorded++
 	}
 	it.recording = true
-	f.changes = append(f.changes, change{kind: changeRecord, item: *it, reason: reason, last: last})
+	f.change(changeRecord, it, reason, last)
 }
 
-// writing takes that these changes are about to be made durable, together with the cursor: it may pass what they settle.
-func (f *forwarder) writing(changes []change) {
-	for i := range changes {
-		if it := f.items[changes[i].item.seq]; it != nil && changes[i].kind == changeDead {
+// change asks the settler for something. The event's bytes are not its business.
+func (f *forwarder) change(kind changeKind, it *item, reason string, last deadletter.Answer) {
+	c := change{kind: kind, item: *it, reason: reason, last: last}
+	c.item.event = nil
+	f.changes = append(f.changes, c)
+}
+
+// writing takes that changes are about to be made durable, together with the cursor, which may pass what they settle. It
+// returns those that go into the next operation and those that are left for a later one. The next one has every success,
+// since for the forwarder these are settled already; of the others as many as fit, in their order: their events are held
+// until they are durable. A record of an event that has succeeded in the meantime is not wanted any more.
+func (f *forwarder) writing(pending []change) (now, later []change) {
+	letters, bytes := 0, 0
+	now = make([]change, 0, len(pending))
+	for i := range pending {
+		c := &pending[i]
+		it := f.items[c.item.seq]
+		switch {
+		case c.kind == changeRecord && it == nil:
+			continue
+		case c.kind == changeDead:
+			letters++
+		}
+		if c.kind == changeRecord || c.kind == changeDead {
+			bytes += c.bytes()
+			if len(later) > 0 || letters > f.lettersPerOp || bytes > changeBytesPerOp && bytes > c.bytes() {
+				later = append(later, *c)
+				continue
+			}
+		}
+		if c.kind == changeDead && it != nil {
 			it.settled = true
 		}
+		now = append(now, *c)
 	}
 	f.advance()
+	return now, later
 }
 
 // saved takes that a change is durable.
@@ -377,7 +409,7 @@ func (f *forwarder) resume(accept bool) {
 
 func waitReason(a answer) string {
 	if a.class == classThrottled {
-		return "throttled"
+		return reasonThrottled
 	}
 	return reasonRetry
 }

@@ -58,7 +58,7 @@ func newWorld(t *rapid.T) *world {
 // start begins a process with what is durable.
 func (w *world) start() {
 	w.f = newForwarder(modelPolicies, w.limit, w.saved.cursor)
-	w.f.window = 12
+	w.f.window, w.f.lettersPerOp, w.f.exceptions = 12, 1, 20
 	w.f.next = uint64(len(w.log)) + 1
 	w.boot = uint64(len(w.log))
 	w.pending, w.writing, w.inOp, w.flying, w.parked = nil, nil, false, map[uint64]bool{}, map[int]bool{}
@@ -169,8 +169,7 @@ func (w *world) flush() {
 		return
 	}
 	w.inOp = true
-	w.writing, w.pending = splitChanges(w.pending, 1)
-	w.f.writing(w.writing)
+	w.writing, w.pending = w.f.writing(w.pending)
 	w.next = progress{cursor: w.f.cursor, spans: w.f.settledSpans()}
 	for sub := range modelPolicies {
 		if w.f.parked[sub] {

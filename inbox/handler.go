@@ -120,8 +120,8 @@ func (a *accept) readEvents(rest []byte) error {
 		}
 		if err != nil {
 			c.reject(err)
-		} else {
-			a.in.screen(&c, a.from.Service)
+		} else if err := a.in.screen(&c, a.from.Service); err != nil {
+			return err
 		}
 		a.bytes += len(d.Attributes) + len(d.Data)
 		a.events = append(a.events, c)
@@ -141,16 +141,20 @@ func (c *candidate) reject(err error) {
 	c.decide(event.Rejected, p.Code, p.Detail)
 }
 
-// screen decides what can be decided without the store: whether service may send the event, and whether it is wanted.
-func (in *Inbox) screen(c *candidate, service string) {
+// screen decides what can be decided without the store: whether the event is wanted. That service may not send events of
+// this source is no verdict about the event, but an error of the whole request: who may is a matter of configuration and
+// of descriptors that are still on their way, so the sender has to wait.
+func (in *Inbox) screen(c *candidate, service string) error {
+	if !in.cfg.Peers.MaySpeakFor(service, c.event.Source) {
+		return problem.New("source_not_allowed", "The descriptor of "+quoted(service)+", as this sidecar knows it, does not name the source "+
+			quoted(c.event.Source)+"; nothing was stored. Add it to outbox.sources there; a newer descriptor may be on its way.")
+	}
 	c.hash = event.Hash(c.event.Source, c.event.ID)
 	c.key = event.KeyHash(c.event.Source, c.event.Key)
-	switch {
-	case !in.cfg.Peers.MaySpeakFor(service, c.event.Source):
-		c.decide(event.Rejected, "source_not_allowed", "the signer may not send events of this source")
-	case in.cfg.subscriptionOf(c.event.Type, c.event.Version) < 0:
+	if in.cfg.subscriptionOf(c.event.Type, c.event.Version) < 0 {
 		c.decide(event.Unwanted, "", "")
 	}
+	return nil
 }
 
 func (in *Inbox) answerBatch(a *accept) []byte {

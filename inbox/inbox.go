@@ -39,8 +39,9 @@ type Inbox struct {
 	skipped spanSet               // settled above the cursor when the process started
 	held    int64                 // bytes of events that the forwarder's items hold
 	settler settler
-	again   map[uint64]item // replays that wait until the end of the same event is noted here
-	shown   appMode         // last logged
+	ending  map[uint64]struct{} // taken by the app, which is not durable yet; without replays
+	again   map[uint64]item     // replays that wait until the end of the same event is noted here
+	shown   appMode             // last logged
 }
 
 // A logSeq is one event of one sender's log.
@@ -67,6 +68,7 @@ func New(cfg Config) (*Inbox, error) {
 		senders: map[string]*senderLog{},
 		also:    map[uint64][]logSeq{},
 		again:   map[uint64]item{},
+		ending:  map[uint64]struct{}{},
 		shown:   appUp,
 	}
 	if err := in.load(); err != nil {
@@ -120,22 +122,16 @@ func (in *Inbox) replayed(it item) {
 	in.f.except(&it)
 }
 
-// reap tells the senders' logs and the store of bytes about what the forwarder has settled. The caller holds in.mu.
+// reap takes what the forwarder has settled. The caller holds in.mu.
 func (in *Inbox) reap() {
 	for i := range in.f.closed {
 		it := &in.f.closed[i]
 		if it.event != nil {
 			in.held -= int64(it.event.size())
 		}
-		if s := in.senders[it.log]; s != nil && it.letter == "" {
-			s.closed(it.logSeq)
+		if !it.dying && it.letter == "" {
+			in.ending[it.seq] = struct{}{}
 		}
-		for _, ref := range in.also[it.seq] {
-			if s := in.senders[ref.log]; s != nil {
-				s.closed(ref.seq)
-			}
-		}
-		delete(in.also, it.seq)
 		in.settler.dirty = true
 	}
 	closed := in.f.closed
@@ -148,4 +144,18 @@ func (in *Inbox) reap() {
 	}
 	clear(closed)
 	in.f.closed = closed[:0]
+}
+
+// ended tells the senders' logs that the end of an event is durable: before that it is not applied. The caller holds in.mu.
+func (in *Inbox) ended(it *item) {
+	delete(in.ending, it.seq)
+	if s := in.senders[it.log]; s != nil && it.letter == "" {
+		s.closed(it.logSeq)
+	}
+	for _, ref := range in.also[it.seq] {
+		if s := in.senders[ref.log]; s != nil {
+			s.closed(ref.seq)
+		}
+	}
+	delete(in.also, it.seq)
 }

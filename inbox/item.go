@@ -13,7 +13,7 @@ type item struct {
 	size      int    // bytes as stored
 	log       string // store id of the sender's log; empty: given one by one
 	logSeq    uint64 // seq in the sender's log
-	arrivedAt int64  // Unix ms
+	arrivedAt int64  // Unix ms, by the ageing clock
 	typ       string
 	version   string
 

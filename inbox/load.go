@@ -70,7 +70,7 @@ func (in *Inbox) load() error {
 				s.unknownBefore(in.f.next-1, rec.Applied)
 			}
 			for seq, inboxSeq := range rec.Also {
-				in.joins(s, storeID, seq, inboxSeq)
+				in.joins(s, storeID, aside{seq: seq, inboxSeq: inboxSeq})
 			}
 		}
 		return nil
@@ -78,24 +78,23 @@ func (in *Inbox) load() error {
 }
 
 // joins notes that a sender waits for an event that came from elsewhere first, if that is unsettled. The caller holds in.mu.
-func (in *Inbox) joins(s *senderLog, storeID string, seq, inboxSeq uint64) {
-	if !in.open(inboxSeq) {
+func (in *Inbox) joins(s *senderLog, storeID string, d aside) {
+	if _, known := s.open[d.seq]; known || !in.open(d.inboxSeq) {
 		return
 	}
-	var key uint64
-	if it := in.f.items[inboxSeq]; it != nil {
-		key = it.key
+	if it := in.f.items[d.inboxSeq]; it != nil {
+		d.key = it.key
 	}
-	if _, known := s.open[seq]; known {
-		return
-	}
-	s.opened(seq, key)
-	s.also[seq] = inboxSeq
-	in.also[inboxSeq] = append(in.also[inboxSeq], logSeq{storeID, seq})
+	s.opened(d.seq, d.key)
+	s.also[d.seq] = d.inboxSeq
+	in.also[d.inboxSeq] = append(in.also[d.inboxSeq], logSeq{storeID, d.seq})
 }
 
-// open reports whether an event of the inbox log is unsettled. The caller holds in.mu.
+// open reports whether an event of the inbox log is unsettled, or its end is not durable. The caller holds in.mu.
 func (in *Inbox) open(seq uint64) bool {
+	if _, ending := in.ending[seq]; ending {
+		return true
+	}
 	if it := in.f.items[seq]; it != nil {
 		return it.letter == "" // a replay is about an event that was settled
 	}
@@ -113,7 +112,7 @@ func (in *Inbox) loadSenders(sn *store.Snapshot, found map[string]senderRecord) 
 			return fmt.Errorf("read sender %s: %w", storeID, err)
 		}
 		s := in.sender(storeID, r.Service, r.Instance)
-		s.highest, s.cursor = r.Highest, r.Cursor
+		s.highest, s.cursor, s.at = r.Highest, r.Cursor, r.At
 		found[storeID] = r
 	}
 	return nil
@@ -140,7 +139,8 @@ func (in *Inbox) loadExceptions(sn *store.Snapshot, now time.Time) error {
 	return nil
 }
 
-// itemOfException returns an item as its record says. A due time beyond the longest interval shows that a clock went wrong.
+// itemOfException returns an item as its record says. A due time beyond the longest interval, or beyond what an app can ask
+// for, shows that a clock went wrong.
 func (in *Inbox) itemOfException(seq uint64, e *exception, now time.Time) *item {
 	it := &item{
 		seq: seq, key: e.Key, sub: in.cfg.subscriptionOf(e.Type, e.Version), size: e.Size,
@@ -152,10 +152,10 @@ func (in *Inbox) itemOfException(seq uint64, e *exception, now time.Time) *item 
 		if it.sub >= 0 {
 			longest = in.cfg.Subscriptions[it.sub].Retry.MaxInterval
 		}
-		it.due = e.Due
-		if last := now.Add(longest); it.due.After(last) {
-			it.due = last
+		if e.Reason == reasonThrottled {
+			longest = max(longest, maxRetryAfter)
 		}
+		it.due = now.Add(min(e.Due.Sub(now), longest)) // from now on the wall clock may jump
 	}
 	return it
 }
@@ -271,5 +271,8 @@ func (in *Inbox) take(r *received) {
 		in.held += int64(r.size())
 	}
 	in.opened(r.log, r.logSeq, key)
+	for _, ref := range in.also[r.seq] {
+		in.senders[ref.log].keyed(ref.seq, key)
+	}
 	in.f.load(it)
 }

@@ -197,6 +197,14 @@ func (n *node) run() *node {
 	return n
 }
 
+// runIfNot runs the inbox, unless it runs already.
+func (n *node) runIfNot() *node {
+	if n.cancel != nil {
+		return n
+	}
+	return n.run()
+}
+
 // stop stops forwarding and closes the store. It may be called twice.
 func (n *node) stop() {
 	if n.cancel != nil {
@@ -340,7 +348,16 @@ func (n *node) until(what string, ok func() bool) {
 	}
 }
 
-func (n *node) drained() bool { return n.in.Status().Backlog == 0 }
+// drained reports whether everything is settled, durably.
+func (n *node) drained() bool { return n.in.Status().Backlog == 0 && n.durable() }
+
+// durable reports whether all that was settled is on the disk.
+func (n *node) durable() bool {
+	n.in.mu.Lock()
+	defer n.in.mu.Unlock()
+	s := &n.in.settler
+	return len(n.in.ending)+len(s.pending)+len(n.in.f.changes) == 0 && !s.inFlight && !s.dirty
+}
 
 // code returns the code of a problem.
 func code(t *testing.T, w *httptest.ResponseRecorder) string {

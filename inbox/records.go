@@ -52,7 +52,7 @@ const (
 // A received is an event as the inbox log holds it. attributes and data are never changed.
 type received struct {
 	seq        uint64
-	arrivedAt  int64  // Unix ms
+	arrivedAt  int64  // Unix ms, by the ageing clock
 	log        string // store id of the sender's log; empty: none
 	logSeq     uint64
 	acceptedAt int64 // Unix ms, by the sender's clock
@@ -195,6 +195,7 @@ type senderRecord struct {
 	Instance string            `json:"instance"`
 	Highest  uint64            `json:"highest"` // seq given
 	Cursor   uint64            `json:"cursor"`  // as the sender announced it
+	At       int64             `json:"at"`      // when an event of it was stored last; Unix ms, by the ageing clock
 	Applied  uint64            `json:"applied"` // all that was given up to here was settled when this was written
 	Also     map[uint64]uint64 `json:"also,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hooksidecar/hooksidecar/internal/deadletter"
 	"github.com/hooksidecar/hooksidecar/internal/event"
+	"github.com/hooksidecar/hooksidecar/internal/store"
 )
 
 func TestWhatWasUnsettledAtStartIsMarked(t *testing.T) {
@@ -326,7 +327,7 @@ func TestAppliedIsNeverTooHigh(t *testing.T) {
 	if a := n.deliver(ds...); a.Applied != 9 {
 		t.Errorf("applied %d before anything was forwarded, want 9", a.Applied)
 	}
-	n.run().until("three are settled", func() bool { return n.in.Status().Backlog == 2 })
+	n.run().until("three are settled", func() bool { return n.in.Status().Backlog == 2 && n.durable() })
 	a := n.deliver(ds...)
 	n.wantVerdicts(a, event.Duplicate, event.Duplicate, event.Duplicate, event.Duplicate, event.Duplicate)
 	if want := []uint64{event.KeyHash(them, "k2")}; a.Applied != 10 || !slices.Equal(a.OpenKeys, want) || a.OpenAll {
@@ -342,6 +343,24 @@ func TestAppliedIsNeverTooHigh(t *testing.T) {
 	n.until("all are settled", n.drained)
 	if a := n.deliver(deliveryOf(7, newEvent("evt_2", "k2"))); a.Applied != 7 {
 		t.Errorf("applied %d for the other log at the end, want 7", a.Applied)
+	}
+}
+
+func TestAppliedWaitsForTheDisk(t *testing.T) {
+	n := newNode(t)
+	n.deliver(deliveryOf(1, newEvent("evt_1", "k")))
+	stuck, free := make(chan struct{}), make(chan struct{})
+	n.store.Enqueue(store.Op{Done: func(error) { close(stuck); <-free }})
+	<-stuck // nothing is written from here on
+	n.run().until("the app has it", func() bool { return n.in.Status().Backlog == 0 })
+	answer, err := event.ParseBatchAnswer(n.in.answerBatch(&accept{in: n.in, from: n.party}))
+	close(free)
+	if err != nil || answer.Applied != 0 || len(answer.OpenKeys) != 1 {
+		t.Errorf("applied %d, open %x, %v: a crash now would forward it again", answer.Applied, answer.OpenKeys, err)
+	}
+	n.until("it is durable", n.drained)
+	if a := n.deliver(deliveryOf(1, newEvent("evt_1", "k"))); a.Applied != 1 || len(a.OpenKeys) != 0 {
+		t.Errorf("applied %d, open %x at the end", a.Applied, a.OpenKeys)
 	}
 }
 
@@ -391,6 +410,7 @@ func TestRetentionKeepsWhatIsUnsettled(t *testing.T) {
 	n.deliver(deliveryOf(251, newEvent("evt_251", "")))
 	expire := func(now time.Time) {
 		t.Helper()
+		n.until("what is settled is durable", n.durable)
 		for {
 			removed, err := n.in.removeSome(t.Context(), now.Add(-n.in.cfg.Retention))
 			if err != nil {
@@ -403,7 +423,7 @@ func TestRetentionKeepsWhatIsUnsettled(t *testing.T) {
 				break
 			}
 		}
-		if err := n.in.window.Expire(t.Context(), now, n.in.remember); err != nil {
+		if err := n.in.expireIDs(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
 	}

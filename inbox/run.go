@@ -113,7 +113,8 @@ func (r *runner) step(timer *time.Timer) error {
 	now := time.Now()
 	r.mu.Lock()
 	var flying []*flight
-	if r.app != nil {
+	able := r.app != nil && len(r.settler.pending) < maxUnsaved // else saved goes on
+	if able {
 		for _, it := range r.f.start(now) {
 			flying = append(flying, &flight{
 				seq: it.seq, sub: it.sub, attempt: it.tries, redelivered: it.marked || it.tries > 1, event: it.event,
@@ -130,7 +131,7 @@ func (r *runner) step(timer *time.Timer) error {
 		r.sayMode(was, mode)
 	}
 	timer.Stop()
-	if ok && r.app != nil {
+	if ok && able {
 		timer.Reset(max(0, at.Sub(now)))
 	}
 	for _, fl := range flying {

@@ -23,6 +23,7 @@ type senderLog struct {
 	service, instance string
 	highest           uint64 // seq given
 	cursor            uint64 // announced by the sender
+	at                int64  // when an event of it was stored last; Unix ms, by the ageing clock
 
 	open   map[uint64]uint64  // seq -> key hash
 	lowest seqHeap            // of open, and of what was open
@@ -67,6 +68,20 @@ func (s *senderLog) opened(seq, key uint64) {
 	if key != 0 {
 		s.keys[key]++
 	}
+}
+
+// keyed notes the key of an event that came from elsewhere first.
+func (s *senderLog) keyed(seq, key uint64) {
+	if before, open := s.open[seq]; open && before == 0 && key != 0 {
+		s.open[seq] = key
+		s.keys[key]++
+	}
+}
+
+// idle reports whether nothing of the log is open or on its way.
+func (s *senderLog) idle(read uint64) bool {
+	s.lowestOpen(read) // forgets blocks that have been read
+	return len(s.open) == 0 && len(s.unread) == 0 && len(s.coming) == 0
 }
 
 // closed notes a settled event.

@@ -2,15 +2,18 @@ package inbox
 
 import (
 	"errors"
-	"slices"
+	"time"
 
 	"github.com/hooksidecar/hooksidecar/internal/deadletter"
+	"github.com/hooksidecar/hooksidecar/internal/event"
 	"github.com/hooksidecar/hooksidecar/internal/store"
 )
 
 const (
 	lettersPerOp     = 64
-	letterBytesPerOp = 1 << 20
+	changeBytesPerOp = 1 << 20 // of records and letters; far below what the store takes at once
+	maxUnsaved       = 1024    // changes that wait for an operation, beyond which nothing more is forwarded
+	maxRecordBody    = 1 << 10 // of the last answer: the whole of it goes into the letter
 )
 
 // A settler is the one writer of final states: of the cursor and what is settled above it, of exceptions, of letters.
@@ -37,8 +40,7 @@ func (in *Inbox) flush() {
 		return
 	}
 	s.inFlight, s.dirty = true, false
-	s.writing, s.pending = splitChanges(s.pending, lettersPerOp)
-	in.f.writing(s.writing)
+	s.writing, s.pending = in.f.writing(s.pending)
 	settlement := &settlement{in: in, changes: s.writing, progress: in.progress()}
 	in.mu.Unlock()
 	in.store.Enqueue(store.Op{
@@ -48,20 +50,20 @@ func (in *Inbox) flush() {
 	})
 }
 
-// splitChanges returns as many changes as fit in one operation, with so many letters at most, and the rest. Their order is kept.
-func splitChanges(all []change, most int) (now, later []change) {
-	letters, bytes := 0, 0
-	for i := range all {
-		if all[i].kind != changeDead {
-			continue
+// bytes returns about how much a change writes, at most: as JSON a byte of an answer may need six.
+func (c *change) bytes() int {
+	const fixed, escaped = 512, 6
+	switch c.kind {
+	case changeRecord:
+		return fixed + escaped*min(len(c.last.Body), maxRecordBody)
+	case changeDead:
+		n := len(c.last.Body)
+		for name, value := range c.last.Header {
+			n += len(name) + len(value)
 		}
-		letters++
-		bytes += all[i].item.size
-		if letters > 1 && (letters > most || bytes > letterBytesPerOp) {
-			return all[:i:i], slices.Clone(all[i:])
-		}
+		return 2*fixed + c.item.size + escaped*n
 	}
-	return all, nil
+	return fixed
 }
 
 // settled takes the outcome of the operation on its way.
@@ -74,8 +76,12 @@ func (in *Inbox) settled(err error) error {
 	}
 	for i := range in.settler.writing {
 		c := &in.settler.writing[i]
-		if c.kind == changeDead {
+		switch c.kind {
+		case changeDead:
 			in.m.dead(c.reason).Inc()
+			in.ended(&c.item)
+		case changeDone:
+			in.ended(&c.item)
 		}
 		in.f.saved(c)
 	}
@@ -110,10 +116,7 @@ type settlement struct {
 func (s *settlement) bytes() int {
 	n := 64
 	for i := range s.changes {
-		n += 256
-		if s.changes[i].kind == changeDead {
-			n += s.changes[i].item.size + len(s.changes[i].last.Body)
-		}
+		n += s.changes[i].bytes()
 	}
 	return n
 }
@@ -139,12 +142,54 @@ func (s *settlement) apply(tx *store.Tx) error {
 }
 
 func (s *settlement) done(tx *store.Tx, c *change) error {
-	if c.item.letter != "" {
-		if err := deadletter.SetState(tx, c.item.letter, deadletter.Resolved); err != nil && !errors.Is(err, deadletter.ErrNotFound) {
-			return err
-		}
+	if err := removeException(tx, &c.item); err != nil {
+		return err
 	}
-	return removeException(tx, &c.item)
+	if c.item.letter != "" {
+		return s.resolve(tx, c.item.letter)
+	}
+	if s.cameToday(&c.item) {
+		return nil
+	}
+	r, err := s.received(tx, c.item.seq)
+	if err != nil || r == nil {
+		return err
+	}
+	return s.in.window.Refresh(tx, event.Hash(r.event.Source, r.event.ID))
+}
+
+// resolve ends a letter whose event the app has taken.
+func (s *settlement) resolve(tx *store.Tx, id string) error {
+	l, ok, err := deadletter.Get(tx, id)
+	if err != nil || !ok {
+		return err
+	}
+	if err := s.in.window.Refresh(tx, event.Hash(l.Source, l.EventID)); err != nil {
+		return err
+	}
+	return deadletter.SetState(tx, id, deadletter.Resolved)
+}
+
+// cameToday reports whether the id of an event lies in today's bucket already, as it nearly always does: it is remembered
+// for a time that counts from the end of the event.
+func (s *settlement) cameToday(it *item) bool {
+	return it.letter == "" && s.in.window.Today(time.UnixMilli(it.arrivedAt))
+}
+
+// received reads an event of the log; nil says that it is missing or damaged.
+func (s *settlement) received(tx *store.Tx, seq uint64) (*received, error) {
+	val, ok, err := tx.Get(seqKey(eventPrefix, seq))
+	if errors.Is(err, store.ErrDamagedRecord) || err == nil && !ok {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := decodeReceived(seq, val)
+	if errors.Is(err, errRecord) {
+		return nil, nil
+	}
+	return r, err
 }
 
 // dead writes the letter and ends the event in one commit.
@@ -160,6 +205,11 @@ func (s *settlement) dead(tx *store.Tx, c *change) error {
 	l.Fingerprint = deadletter.Fingerprint(l.Type, l.Reason, l.Last)
 	l.Attempts = c.item.tries
 	l.LastAt = tx.Now()
+	if !s.cameToday(&c.item) {
+		if err := s.in.window.Refresh(tx, event.Hash(l.Source, l.EventID)); err != nil {
+			return err
+		}
+	}
 	return deadletter.Put(tx, l, attributes, data)
 }
 
@@ -170,17 +220,13 @@ func (s *settlement) letter(tx *store.Tx, c *change) (l deadletter.Letter, attri
 		l, _, err = deadletter.Get(tx, c.item.letter)
 		return l, nil, nil, err
 	}
-	val, ok, err := tx.Get(seqKey(eventPrefix, c.item.seq))
-	if errors.Is(err, store.ErrDamagedRecord) || err == nil && !ok {
+	r, err := s.received(tx, c.item.seq)
+	if err != nil {
+		return l, nil, nil, err
+	}
+	if r == nil {
 		s.in.log.Error("dead event cannot be read, no letter is kept", "seq", c.item.seq, "reason", c.reason)
 		return l, nil, nil, nil
-	}
-	if err != nil {
-		return l, nil, nil, err
-	}
-	r, err := decodeReceived(c.item.seq, val)
-	if err != nil {
-		return l, nil, nil, err
 	}
 	e := &r.event
 	l = deadletter.Letter{
@@ -209,10 +255,9 @@ func putException(tx *store.Tx, c *change) error {
 	return nil
 }
 
-// lastKept shortens an answer: the whole of the last one goes into the letter.
+// lastKept shortens an answer.
 func lastKept(a deadletter.Answer) deadletter.Answer {
-	const most = 1 << 10
-	return deadletter.Answer{Status: a.Status, Body: a.Body[:min(len(a.Body), most)]}
+	return deadletter.Answer{Status: a.Status, Body: a.Body[:min(len(a.Body), maxRecordBody)]}
 }
 
 func removeException(tx *store.Tx, it *item) error {

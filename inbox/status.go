@@ -44,7 +44,7 @@ func (in *Inbox) Status() Status {
 		}
 	}
 	if oldest > 0 {
-		s.OldestAt = time.UnixMilli(oldest)
+		s.OldestAt = in.wallTime(oldest)
 	}
 	for i := range in.cfg.Subscriptions {
 		if f.parked[i] {
@@ -52,6 +52,13 @@ func (in *Inbox) Status() Status {
 		}
 	}
 	return s
+}
+
+// wallTime returns a time of the ageing clock for people. The two differ only after one of them was wrong, or the store
+// closed, for long.
+func (in *Inbox) wallTime(ms int64) time.Time {
+	behind := time.Until(in.store.Clock().Now()) // negative if the ageing clock is
+	return time.UnixMilli(ms).Add(-behind.Round(time.Second))
 }
 
 // The states of an event in an EventStatus.
@@ -103,7 +110,7 @@ func (in *Inbox) eventStatus(sn *store.Snapshot, seq uint64, letterID string) (E
 	}
 	if ok {
 		if r, err := decodeReceived(seq, val); err == nil {
-			st.ReceivedAt = time.UnixMilli(r.arrivedAt)
+			st.ReceivedAt = in.wallTime(r.arrivedAt)
 		}
 	}
 	if err := st.letter(sn, letterID); err != nil {
@@ -215,7 +222,7 @@ func (in *Inbox) replay(tx *store.Tx, id string) (*change, error) {
 	}
 	c := &change{kind: changeRecord, reason: "replay", item: item{
 		seq: l.Seq, key: event.KeyHash(l.Source, l.Key), sub: in.cfg.subscriptionOf(l.Type, l.Version),
-		size: len(attributes) + len(data), arrivedAt: tx.Now().UnixMilli(), typ: l.Type, version: l.Version,
+		size: len(attributes) + len(data), arrivedAt: in.store.Clock().Now().UnixMilli(), typ: l.Type, version: l.Version,
 		tries: l.Attempts, marked: true, letter: l.ID, reason: "replay",
 	}}
 	if err := putException(tx, c); err != nil {

@@ -24,7 +24,7 @@ func (f *forwarder) pushOut() {
 		return
 	}
 	pushed := 0
-	for seq := f.cursor + 1; seq < f.read && pushed < pushOutEvents && f.recorded < maxExceptions; seq++ {
+	for seq := f.cursor + 1; seq < f.read && pushed < pushOutEvents && f.recorded < f.exceptions; seq++ {
 		it := f.items[seq]
 		if it == nil || it.dying {
 			continue

@@ -204,3 +204,40 @@ func TestFingerprintIgnoresWhatDiffersByEvent(t *testing.T) {
 		}
 	}
 }
+
+func TestExpireRemovesWhatEndedLongAgo(t *testing.T) {
+	s := openStore(t)
+	long, lately := time.Now().Add(-time.Hour), time.Now()
+	put := func(n int, side, state string, at time.Time) {
+		err := commit(t, s, func(tx *store.Tx) error {
+			for i := range n {
+				l := letter(fmt.Sprint(side, state, at.Unix(), i))
+				l.Side, l.State, l.LastAt, l.Seq = side, state, at, uint64(i+1)
+				if err := Put(tx, l, []byte(`{}`), []byte("1")); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(1500, Inbox, Resolved, long) // more than one read and one operation
+	put(3, Inbox, Purged, long)
+	put(5, Inbox, Resolved, lately)
+	put(7, Outbox, Resolved, long)
+	for _, state := range []string{Dead, Waiting, Replaying} {
+		put(2, Inbox, state, long)
+	}
+	if err := Expire(t.Context(), s, Inbox, time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if x, y := s.Live(letterPrefix), s.Live(eventPrefix); x != 5+7+6 || y != 5+7+6 {
+		t.Errorf("%d letters and %d events are left, want 18 of each", x, y)
+	}
+	open, err := OpenSeqs(t.Context(), s, Inbox)
+	if err != nil || len(open) != 2 {
+		t.Errorf("open letters of events %v, %v", open, err)
+	}
+}

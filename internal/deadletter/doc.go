@@ -19,7 +19,7 @@
 //
 // waiting stands for an event that joined the letter before it in the order of its key. A crash leaves every letter in the
 // state of its last commit; who finds a letter replaying at start takes the replay up again. A resolved or purged letter
-// keeps its record and drops the copy of the event.
+// keeps its record and drops the copy of the event; Expire removes what has been so for long.
 //
 // The package writes inside the caller's transaction only: the letter and the end of the record that it came from are one commit.
 package deadletter

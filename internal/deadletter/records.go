@@ -110,7 +110,12 @@ func SetState(tx *store.Tx, id, state string) error {
 	if state != Resolved && state != Purged {
 		return nil
 	}
-	key, err := recordKey(eventPrefix, id)
+	return removeRecord(tx, eventPrefix, id)
+}
+
+// removeRecord removes a counted record, if it is there.
+func removeRecord(tx *store.Tx, prefix byte, id string) error {
+	key, err := recordKey(prefix, id)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,18 @@ import (
 // expireKeys bounds one operation of Expire, so that it never holds up the group that it rides in.
 const expireKeys = 128
 
+// Due reports whether Expire has something to do: the oldest bucket ended more than the window's time before now.
+func (w *Window) Due(now time.Time) bool {
+	days := *w.buckets.Load()
+	if held, _ := w.store.Clock().Held(); held || len(days) == 0 {
+		return false
+	}
+	return w.over(days[len(days)-1], now)
+}
+
+// over reports whether the time of a bucket is over.
+func (w *Window) over(d day, now time.Time) bool { return !d.end().Add(w.keep).After(now) }
+
 // Expire removes the buckets that ended more than the window's time before now, oldest first, in operations of at most
 // 128 records. It returns when that is done, ctx ends or a write fails; what is left is for the next call. While the
 // ageing clock is held it does nothing.
@@ -30,7 +42,7 @@ func (w *Window) Expire(ctx context.Context, now time.Time, keepIf func(Record) 
 	w.expiring.Lock()
 	defer w.expiring.Unlock()
 	for _, d := range slices.Backward(*w.buckets.Load()) {
-		if d.end().Add(w.keep).After(now) {
+		if !w.over(d, now) {
 			return nil
 		}
 		empty, err := w.expire(ctx, d, dayOf(now), keepIf)
@@ -47,8 +59,8 @@ func (w *Window) Expire(ctx context.Context, now time.Time, keepIf func(Record) 
 	return nil
 }
 
-// expire empties bucket d, and reports whether it was empty already. It goes from key to key and never back, since a scan from the bucket's beginning would step
-// over everything that was removed before.
+// expire empties bucket d, and reports whether it was empty already. It goes from key to key and never back, since a scan
+// from the bucket's beginning would step over everything that was removed before.
 func (w *Window) expire(ctx context.Context, d, today day, keepIf func(Record) bool) (empty bool, err error) {
 	from, _ := bounds(w.prefix, d)
 	to, _ := bounds(w.prefix, d+1)

@@ -102,6 +102,34 @@ func (w *Window) Add(tx *store.Tx, id [16]byte, r Record) {
 	w.put(tx, id, r, dayOf(w.store.Clock().Now()))
 }
 
+// Today reports whether a time of the ageing clock is of the day whose bucket is being filled.
+func (w *Window) Today(at time.Time) bool { return dayOf(at) == dayOf(w.store.Clock().Now()) }
+
+// Refresh lets the time of id count from now on: what is remembered of it moves into today's bucket. An id that is not
+// known, or whose record is damaged, is left as it is.
+func (w *Window) Refresh(tx *store.Tx, id [16]byte) error {
+	today := dayOf(w.store.Clock().Now())
+	for _, bucket := range *w.buckets.Load() {
+		key := appendKey(make([]byte, 0, keyBytes), w.prefix, bucket, id)
+		val, ok, err := tx.Get(key)
+		if damaged(err) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look up event id: %w", err)
+		}
+		if !ok {
+			continue
+		}
+		if r, err := parseRecord(val); err == nil && bucket != today {
+			w.put(tx, id, r, today)
+			tx.Remove(key)
+		}
+		return nil
+	}
+	return nil
+}
+
 func (w *Window) put(tx *store.Tx, id [16]byte, r Record, d day) {
 	w.bucket(d)
 	key := appendKey(make([]byte, 0, keyBytes), w.prefix, d, id)

@@ -378,3 +378,39 @@ func TestNewRefusesAnEmptyWindow(t *testing.T) {
 		t.Error("a window of no time is taken")
 	}
 }
+
+func TestRefreshMovesIntoTodaysBucket(t *testing.T) {
+	r := newRig(t)
+	r.addDaysAgo(8, 1)
+	r.addDaysAgo(3, 2)
+	r.load()
+	r.add(3)
+	if !r.window.Due(r.store.Clock().Now()) {
+		t.Error("a bucket of eight days ago is not due")
+	}
+	r.commit(func(tx *store.Tx) error {
+		for _, n := range []int{1, 2, 3, 4, 2} { // 4 is not known; 2 is today's by then
+			if err := r.window.Refresh(tx, id(n)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	r.wantLive(3)
+	r.wantFound(true, 1, 2, 3)
+	r.wantFound(false, 4)
+	for range 2 {
+		if err := r.window.Expire(t.Context(), r.dayEnds(0).Add(keep-time.Second), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.wantLive(3)
+	if r.window.Due(r.dayEnds(0).Add(keep - time.Second)) {
+		t.Error("today's bucket is due before its time")
+	}
+	if now := r.store.Clock().Now(); !r.window.Today(now) || r.window.Today(now.Add(-24*time.Hour)) {
+		t.Error("today is another day")
+	}
+	r.reopen()
+	r.wantFound(true, 1, 2, 3)
+}
