@@ -33,7 +33,8 @@ const (
 	sameOrigin                   // only what comes from pages of another origin
 )
 
-func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *guard) ServeHTTP(plain http.ResponseWriter, r *http.Request) {
+	w := &watched{ResponseWriter: plain}
 	defer g.recover(w, r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	switch {
@@ -61,8 +62,9 @@ func (g *guard) foreign(r *http.Request) bool {
 		slices.ContainsFunc(site, func(s string) bool { return !harmless(s) })
 }
 
-// recover turns a panic into an answer. The other requests have nothing to do with it.
-func (g *guard) recover(w http.ResponseWriter, r *http.Request) {
+// recover turns a panic into an answer, where that can be a true one: a problem says that nothing was stored, and nobody knows how
+// far a POST had come. That, and an answer that has begun, is cut off. The other requests have nothing to do with it.
+func (g *guard) recover(w *watched, r *http.Request) {
 	v := recover()
 	if v == nil {
 		return
@@ -72,8 +74,30 @@ func (g *guard) recover(w http.ResponseWriter, r *http.Request) {
 	}
 	g.panics.Inc()
 	g.log.Error("handler panicked", "method", r.Method, "path", clip(r.URL.Path), "panic", v, "stack", string(debug.Stack()))
+	if w.begun || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		panic(http.ErrAbortHandler)
+	}
 	problem.Write(w, problem.New("internal", "this is a fault of the sidecar; its log says more"))
 }
+
+// watched knows whether an answer has begun.
+type watched struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *watched) WriteHeader(status int) {
+	w.begun = w.begun || status >= 200
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach what the server can do.
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // authorized checks the bearer token, if the listener asks for one, and answers if it is missing or wrong.
 func (rt *router) authorized(w http.ResponseWriter, r *http.Request) bool {

@@ -1,21 +1,52 @@
 package sidecar
 
 import (
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
 )
 
-func TestPanicIsAnAnswer(t *testing.T) {
-	panics := metrics.NewSet().NewCounter("panics_total")
-	g := &guard{log: slog.New(slog.DiscardHandler), panics: panics, next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("secret of the handler") })}
-	rec := httptest.NewRecorder()
-	g.ServeHTTP(rec, httptest.NewRequest("GET", "/", nil))
-	if rec.Code != 500 || codeOf(rec.Body.String()) != "internal" || panics.Get() != 1 {
-		t.Errorf("got %d %s and %d panics counted", rec.Code, rec.Body, panics.Get())
+func TestPanic(t *testing.T) {
+	before := func(http.ResponseWriter, *http.Request) { panic("secret of the handler") }
+	within := func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("half an ans"))
+		panic("secret of the handler")
+	}
+	for _, row := range []struct {
+		name, method string
+		handle       http.HandlerFunc
+		answered     bool
+	}{
+		{"question", "GET", before, true},
+		{"order", "POST", before, false}, // a problem would say that nothing was stored
+		{"begun answer", "GET", within, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			panics := metrics.NewSet().NewCounter("panics_total")
+			s := httptest.NewServer(&guard{log: slog.New(slog.DiscardHandler), panics: panics, next: row.handle})
+			defer s.Close()
+			req, err := http.NewRequestWithContext(t.Context(), row.method, s.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := s.Client().Do(req)
+			var body []byte
+			if err == nil {
+				body, err = io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+			}
+			if row.answered != (err == nil) || row.answered && (resp.StatusCode != 500 || codeOf(string(body)) != "internal") {
+				t.Errorf("got %v %q, %v", resp, body, err)
+			}
+			if strings.Contains(string(body), "secret") || panics.Get() != 1 {
+				t.Errorf("answered %q, %d panics counted", body, panics.Get())
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"syscall"
 
 	"github.com/hooksidecar/hooksidecar/internal/config"
 	"github.com/hooksidecar/hooksidecar/internal/signature"
@@ -31,6 +32,9 @@ func serviceKeys(c config.Config, log *slog.Logger) ([]signature.PrivateKey, err
 		if keys, err := signature.LoadKeyFile(path); err == nil {
 			return keys, nil
 		}
+	}
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, badSetting("keys.signing", err.Error()+"; name a place that this user can write to")
 	}
 	if err != nil {
 		return nil, err

@@ -28,20 +28,20 @@ func (e *BusyError) Error() string {
 
 // bind listens on addr: on both loopbacks for localhost, if the machine has both, under one limit of connections.
 func bind(name string, addr config.Address, maxConns int) ([]net.Listener, error) {
-	slots := make(chan struct{}, maxConns)
+	crowd := newCrowd(maxConns)
 	if addr.Unix != "" {
 		l, err := bindUnix(name, addr.Unix)
 		if err != nil {
 			return nil, err
 		}
-		return []net.Listener{newLimited(l, slots)}, nil
+		return []net.Listener{newLimited(l, crowd)}, nil
 	}
 	found, err := bindTCP(name, addr)
 	if err != nil {
 		return nil, err
 	}
 	for i := range found {
-		found[i] = newLimited(found[i], slots)
+		found[i] = newLimited(found[i], crowd)
 	}
 	return found, nil
 }
@@ -103,10 +103,12 @@ func listen(name, address string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, &BusyError{Listener: name, Address: address}
 	case err != nil:
-		return nil, fmt.Errorf("%s listener: %w", name, err)
+		return nil, err
 	}
 	return l, nil
 }
+
+var errNoSocket = errors.New("is there and is no socket")
 
 // bindUnix listens on a socket that only owner and group may use. A socket that nobody answers on is left over from a
 // process that was killed and is replaced; anything else at path is not ours to remove.
@@ -115,38 +117,42 @@ func bindUnix(name, path string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("%s listener: %w", name, err)
+		return nil, err
 	case info.Mode()&fs.ModeSocket == 0:
-		return nil, fmt.Errorf("%s listener: %s is there and is no socket", name, path)
+		return nil, fmt.Errorf("%s %w: remove it, or listen elsewhere", path, errNoSocket)
 	default:
-		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c, err := net.DialTimeout("unix", path, time.Second)
+		if err == nil {
 			return nil, errors.Join(&BusyError{Listener: name, Address: "unix:" + path}, c.Close())
 		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // somebody may well be there: too busy to answer, or not for us
+			return nil, fmt.Errorf("%w (%w)", &BusyError{Listener: name, Address: "unix:" + path}, err)
+		}
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("%s listener: %w", name, err)
+			return nil, err
 		}
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("%s listener: %w", name, err)
+		return nil, err
 	}
 	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s listener: %w", name, err), l.Close())
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-// limited accepts no more than cap(slots) connections at a time. Others wait, most of them in the queue of the kernel.
+// limited accepts no more connections at a time than its crowd may have. Others wait, most of them in the queue of the kernel.
 type limited struct {
 	net.Listener
-	slots  chan struct{} // shared with the other addresses of the same listener
+	crowd  *crowd // shared with the other addresses of the same listener
 	closed chan struct{}
 	close  func() error // closes closed and Listener, once
 }
 
-func newLimited(l net.Listener, slots chan struct{}) *limited {
+func newLimited(l net.Listener, c *crowd) *limited {
 	closed := make(chan struct{})
-	return &limited{Listener: l, slots: slots, closed: closed, close: sync.OnceValue(func() error {
+	return &limited{Listener: l, crowd: c, closed: closed, close: sync.OnceValue(func() error {
 		close(closed)
 		return l.Close()
 	})}
@@ -158,12 +164,10 @@ func (l *limited) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case l.slots <- struct{}{}:
-		return &slotted{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-	case <-l.closed:
+	if !l.crowd.enter(l.closed) {
 		return nil, errors.Join(net.ErrClosed, c.Close())
 	}
+	return &slotted{Conn: c, release: sync.OnceFunc(l.crowd.leave)}, nil
 }
 
 // Close may be called more than once.

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -29,7 +32,10 @@ type Node struct {
 	log       *slog.Logger
 	metrics   *metrics.Set
 	startedAt time.Time
+	used      atomic.Bool // Run or Close was called
 	stopping  atomic.Bool
+	progress  progress
+	backup    sync.Mutex // held while one is written
 
 	keys      []signature.PrivateKey
 	store     *store.Store
@@ -104,10 +110,24 @@ func bindAll(c config.Config) (all listenerSet, err error) {
 			*want.found, err = bind(want.name, addr, want.conns)
 		}
 		if err != nil {
-			return listenerSet{}, errors.Join(err, all.close())
+			return listenerSet{}, errors.Join(bindFailed(want.name, err), all.close())
 		}
 	}
 	return all, nil
+}
+
+// bindFailed tells what the settings are to blame for (an address of another machine, a port or path that is not ours to take)
+// from what they are not.
+func bindFailed(name string, err error) error {
+	if _, busy := errors.AsType[*BusyError](err); busy {
+		return err
+	}
+	for _, ours := range []error{errNoSocket, fs.ErrPermission, fs.ErrNotExist, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, ours) {
+			return badSetting(name+".listen", err.Error())
+		}
+	}
+	return fmt.Errorf("%s listener: %w", name, err)
 }
 
 // assemble makes the parts, each from those before it.

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hooksidecar/hooksidecar/inbox"
 	"github.com/hooksidecar/hooksidecar/internal/admin"
@@ -71,38 +73,42 @@ func (o operations) storeStatus() admin.Store {
 	return s
 }
 
-// Readiness is about taking events: a node without peers, or whose app is down, still takes them.
+// Readiness is about taking events: a node without peers, or whose app is down, still takes them. What it says of the parts is
+// for people.
 func (o operations) Readiness() admin.Readiness {
 	stored := o.storeStatus()
 	parts := []admin.Part{{Name: "store", State: stored.State, OK: stored.State == "ok"}}
-	in := o.inbox.Status()
-	switch {
-	case o.settings.App.URL == "":
-		parts = append(parts, admin.Part{Name: "app", State: "none", OK: true, Detail: "publish only, app.url is not set"})
-	default:
-		parts = append(parts, admin.Part{Name: "app", State: in.AppState, OK: in.AppState == "up"})
-	}
-	parts = append(parts, peersPart(o.Peers()))
-	if o.stopping.Load() {
-		parts = append(parts, admin.Part{Name: "process", State: "stopping"})
-	} else {
-		parts = append(parts, admin.Part{Name: "process", State: "running", OK: true})
-	}
+	o.progress.each(func(name, state string) {
+		parts = append(parts, admin.Part{Name: name, State: state, OK: state == partRunning})
+	})
+	parts = append(parts, o.appPart(), peersPart(o.Peers()))
 	return admin.Readiness{Ready: stored.State != "fenced" && !o.stopping.Load(), Parts: parts}
 }
 
-func peersPart(peers []admin.Peer) admin.Part {
-	var missing []string
-	for _, p := range peers {
-		if p.Error != "" {
-			missing = append(missing, p.URL)
-		}
+func (o operations) appPart() admin.Part {
+	if o.settings.App.URL == "" {
+		return admin.Part{Name: "app", State: "none", OK: true, Detail: "publish only, app.url is not set"}
 	}
-	part := admin.Part{Name: "peers", State: fmt.Sprintf("%d of %d answer", len(peers)-len(missing), len(peers)), OK: len(missing) == 0}
-	if !part.OK {
-		part.Detail = "no answer from " + strings.Join(missing, ", ")
+	in := o.inbox.Status()
+	part := admin.Part{Name: "app", State: in.AppState, OK: in.AppState == "up"}
+	switch {
+	case !in.HeldUntil.IsZero():
+		part.Detail = "tried again " + in.HeldUntil.UTC().Format(time.RFC3339)
+	case len(in.Parked) > 0:
+		part.State, part.OK, part.Detail = "parked", false, "answered 410 for "+strings.Join(in.Parked, ", ")
 	}
 	return part
+}
+
+func peersPart(peers []admin.Peer) admin.Part {
+	var troubled []string
+	for _, p := range peers {
+		if p.Error != "" {
+			troubled = append(troubled, p.URL+": "+p.Error)
+		}
+	}
+	return admin.Part{Name: "peers", State: fmt.Sprintf("%d of %d well", len(peers)-len(troubled), len(peers)), OK: len(troubled) == 0,
+		Detail: strings.Join(troubled, "; ")}
 }
 
 // Subscribers returns how each service that is owed events stands.
@@ -255,6 +261,28 @@ func (o operations) Replay(ctx context.Context, id string) error {
 		return problem.New("not_dead", "dead letter "+id+" is "+l.State)
 	}
 	return err
+}
+
+// Backup writes one backup at a time: each keeps versions of records alive that would be removed otherwise.
+func (o operations) Backup(w io.Writer) error {
+	if !o.backup.TryLock() {
+		return problem.New("busy", "a backup is being written already; ask again when it is done")
+	}
+	defer o.backup.Unlock()
+	return o.store.Backup(untilStopping{w, o.Node})
+}
+
+// untilStopping fails once the node is asked to stop: a backup that takes long must not hold that up.
+type untilStopping struct {
+	io.Writer
+	node *Node
+}
+
+func (u untilStopping) Write(b []byte) (int, error) {
+	if u.node.stopping.Load() {
+		return 0, problem.New("stopping", "the sidecar is stopping; back its store up with --data-dir")
+	}
+	return u.Writer.Write(b)
 }
 
 // ResumeInbox lets forwarding go on.

@@ -34,6 +34,7 @@ func (n *Node) adminRoutes() []route {
 		{method: "GET", path: "/readyz", handle: api.ServeReady, open: true},
 		{method: "GET", path: "/metrics", handle: n.serveMetrics},
 		{method: "GET", path: "/api/v1/status", handle: api.ServeStatus},
+		{method: "GET", path: "/api/v1/backup", handle: api.ServeBackup},
 		{method: "GET", path: "/api/v1/peers", handle: api.ServePeers},
 		{method: "GET", path: "/api/v1/subscribers", handle: api.ServeSubscribers},
 		{method: "GET", path: "/api/v1/events/{id}", handle: api.ServeEvent},

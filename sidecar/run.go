@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -25,6 +26,43 @@ func (n *Node) parts() []part {
 		{"peer listener", n.peer.start, n.peer.stop},
 		loop("outbox", n.outbox.Run),
 		loop("inbox", n.inbox.Run),
+	}
+}
+
+// The states of a part, in the order in which it goes through them.
+const (
+	partStarting = "starting"
+	partRunning  = "running"
+	partFailed   = "failed" // then the node stops
+	partStopping = "stopping"
+	partStopped  = "stopped"
+)
+
+// progress is how far the parts of a node have come.
+type progress struct {
+	mu     sync.Mutex
+	names  []string // in the order of starting
+	states map[string]string
+}
+
+func (p *progress) set(name, state string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.states == nil {
+		p.states = map[string]string{}
+	}
+	if p.states[name] == "" {
+		p.names = append(p.names, name)
+	}
+	p.states[name] = state
+}
+
+// each calls tell for every part in order.
+func (p *progress) each(tell func(name, state string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, name := range p.names {
+		tell(name, p.states[name])
 	}
 }
 
@@ -61,10 +99,18 @@ func loop(name string, run func(context.Context) error) part {
 // Run starts the parts and runs until ctx ends, which is no failure, or a part fails. It returns when all parts have stopped and
 // the store is closed, or when the time for that is over: what was acknowledged is on disk either way. Run works once.
 func (n *Node) Run(ctx context.Context) error {
+	if n.used.Swap(true) {
+		return errors.New("a node runs once")
+	}
 	failed := make(chan error, 1)
 	parts := n.parts()
 	for _, p := range parts {
+		n.progress.set(p.name, partStarting)
+	}
+	for _, p := range parts {
+		n.progress.set(p.name, partRunning)
 		p.start(func(err error) {
+			n.progress.set(p.name, partFailed)
 			select {
 			case failed <- fmt.Errorf("%s: %w", p.name, err):
 			default: // the first failure is the reason
@@ -96,18 +142,15 @@ func (n *Node) announceStart() {
 }
 
 // stop stops parts backwards and closes the store, all in the time that was given. A part that does not end in time is left
-// behind: the process is about to end.
+// behind: the process is about to end. A quarter of the time is the store's own, so that no client that dawdles can keep it
+// from being closed in order.
 func (n *Node) stop(ctx context.Context, parts []part) {
 	n.stopping.Store(true)
 	limit := n.settings.Shutdown.Timeout
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	began := time.Now()
-	for _, p := range slices.Backward(parts) {
-		if err := p.stop(bounded); err != nil {
-			n.log.Warn("part did not stop in order", "part", p.name, "err", err)
-		}
-	}
+	n.stopParts(bounded, limit-limit/4, parts)
 	if n.transport != nil {
 		n.transport.Close()
 	}
@@ -124,7 +167,28 @@ func (n *Node) stop(ctx context.Context, parts []part) {
 	}
 }
 
-// Close gives up a node that was never run.
+func (n *Node) stopParts(ctx context.Context, limit time.Duration, parts []part) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for _, p := range slices.Backward(parts) {
+		n.progress.set(p.name, partStopping)
+		began := time.Now()
+		if err := p.stop(ctx); err != nil {
+			n.log.Warn("part did not stop in order", "part", p.name, "err", err)
+			continue
+		}
+		n.progress.set(p.name, partStopped)
+		n.log.Debug("part stopped", "part", p.name, "took", time.Since(began))
+	}
+}
+
+// Close gives up a node that was never run. After Run it does nothing.
 func (n *Node) Close() error {
+	if n.used.Swap(true) {
+		return nil
+	}
+	if n.transport != nil {
+		n.transport.Close()
+	}
 	return errors.Join(closeAll(n.app.listeners), closeAll(n.peer.listeners), closeAll(n.admin.listeners), n.store.Close())
 }

@@ -33,11 +33,12 @@ type server struct {
 	name      string // app, peer, admin
 	listeners []net.Listener
 	http      *http.Server
+	crowd     *crowd // nil if the listeners have none
 	serving   sync.WaitGroup
 }
 
 func newServer(name string, listeners []net.Listener, handler http.Handler, logger *slog.Logger) *server {
-	return &server{name: name, listeners: listeners, http: &http.Server{
+	s := &server{name: name, listeners: listeners, http: &http.Server{
 		Handler:                      handler,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		ReadTimeout:                  readTimeout,
@@ -47,6 +48,11 @@ func newServer(name string, listeners []net.Listener, handler http.Handler, logg
 		DisableGeneralOptionsHandler: true, // else OPTIONS * would pass by the guard
 		ErrorLog:                     log.New(logWriter{logger.With("listener", name)}, "", 0),
 	}}
+	if l, ok := listeners[0].(*limited); ok {
+		s.crowd = l.crowd
+		s.http.ConnState = l.crowd.track
+	}
+	return s
 }
 
 // start serves until stop. It returns at once.
@@ -62,7 +68,12 @@ func (s *server) start(failed func(error)) {
 
 // stop takes no more requests and waits for those under way until ctx ends, then cuts them off.
 func (s *server) stop(ctx context.Context) error {
+	down := make(chan struct{})
+	if s.crowd != nil {
+		s.serving.Go(func() { s.crowd.disperse(down) })
+	}
 	err := s.http.Shutdown(ctx)
+	close(down)
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -24,7 +25,11 @@ func (p *program) run(ctx context.Context, args []string) int {
 		err = app.RunContext(ctx, append([]string{app.Name}, args...))
 	}
 	if err != nil {
-		fmt.Fprintf(p.stderr, "hooksidecar: %s\n", escape(err.Error()))
+		text := escape(err.Error())
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			text = "stopped before it was done"
+		}
+		fmt.Fprintf(p.stderr, "hooksidecar: %s\n", text)
 	}
 	return exitCode(err)
 }
@@ -46,23 +51,32 @@ func (p *program) app() *cli.App {
 		Action:                    unknownCommand,
 		Commands: []*cli.Command{
 			p.runCommand(), p.sendCommand(), p.listenCommand(),
-			p.statusCommand(), p.eventsCommand(), p.dlqCommand(),
+			p.statusCommand(), p.eventsCommand(), p.dlqCommand(), p.resumeCommand(),
 			p.verifyCommand(), p.backupCommand(), p.restoreCommand(),
 			p.completionCommand(), p.versionCommand(),
 		},
 	}
 	for _, command := range app.Commands {
-		settle(command)
+		settle(command, app.Name)
 	}
 	return app
 }
 
-// settle gives a command and those below it the same manners.
-func settle(command *cli.Command) {
+// settle gives a command and those below it the same manners. above is what is written before its name.
+func settle(command *cli.Command, above string) {
 	command.OnUsageError = usageFailed
 	command.HideHelpCommand = true
+	name := above + " " + command.Name
 	for _, sub := range command.Subcommands {
-		settle(sub)
+		settle(sub, name)
+	}
+	switch {
+	case len(command.Subcommands) > 0:
+		command.UsageText = name + " COMMAND [flags] [arguments]"
+	case len(command.Flags) > 0:
+		command.UsageText = strings.TrimSpace(name + " [flags] " + command.ArgsUsage)
+	default:
+		command.UsageText = strings.TrimSpace(name + " " + command.ArgsUsage)
 	}
 	if len(command.Subcommands) > 0 {
 		command.Action = unknownCommand

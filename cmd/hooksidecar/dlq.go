@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,21 +23,23 @@ func (p *program) dlqCommand() *cli.Command {
 				Name:  "list",
 				Usage: "list dead letters",
 				Flags: append(adminFlags(), outputFlag(),
-					&cli.StringFlag{Name: "side", Usage: "outbox (to a peer) or inbox (to the app)"},
+					&cli.StringFlag{Name: "side", Usage: "`SIDE`: outbox (to a peer) or inbox (to the app)"},
 					&cli.StringFlag{Name: "subscriber", Usage: "`SERVICE` that was owed the event"},
 					&cli.StringFlag{Name: "type", Usage: "`PATTERN` of the event type"},
 					&cli.StringFlag{Name: "reason", Usage: "`CODE` of the reason"},
-					&cli.StringFlag{Name: "state", Usage: "dead, waiting, replaying, resolved or purged"},
+					&cli.StringFlag{Name: "state", Usage: "`STATE`: dead, waiting, replaying, resolved or purged"},
 					&cli.IntFlag{Name: "limit", Value: 100, Usage: "`N` letters at most"},
 					&cli.StringFlag{Name: "after", Usage: "`ID` to go on after"}),
 				Action: p.dlqList,
 			},
 			{
-				Name:      "show",
-				Usage:     "show one dead letter with its event and the last answer",
-				ArgsUsage: "ID",
-				Flags:     append(adminFlags(), outputFlag()),
-				Action:    p.dlqShow,
+				Name:        "show",
+				Usage:       "show one dead letter with its event and the last answer",
+				ArgsUsage:   "ID",
+				Description: "With -o json the event is byte for byte what the app gets; -o ndjson takes out its white space.",
+				Flags: append(adminFlags(), outputFlag(),
+					&cli.BoolFlag{Name: "data", Usage: "print nothing but the event's data, byte for byte"}),
+				Action: p.dlqShow,
 			},
 			{
 				Name:      "replay",
@@ -105,7 +109,7 @@ func (p *program) printLetters(format string, page admin.Letters) error {
 	default:
 		t := newTable(p.stdout, "ID", "SIDE", "SUBSCRIBER", "TYPE", "EVENT", "STATE", "REASON", "ATTEMPTS", "LAST")
 		for _, l := range page.Letters {
-			t.row(l.ID, l.Side, l.Subscriber, l.Type, l.EventID, l.State, l.Reason, l.Attempts, moment(l.LastAt))
+			t.row(l.ID, l.Side, l.Subscriber, shorten(l.Type, 40), shorten(l.EventID, 40), l.State, l.Reason, l.Attempts, moment(l.LastAt))
 		}
 		if err := t.flush(); err != nil {
 			return err
@@ -134,10 +138,40 @@ func (p *program) dlqShow(c *cli.Context) error {
 	if err != nil {
 		return notFoundPlainly(err)
 	}
-	if format != "table" {
+	switch {
+	case c.Bool("data"):
+		return p.printData(l)
+	case format == "ndjson":
 		return printJSON(p.stdout, format, l)
+	case format == "json":
+		text, err := l.Append(nil, true)
+		if err != nil {
+			return err
+		}
+		_, err = p.stdout.Write(append(text, '\n'))
+		return err
 	}
 	return p.printLetter(l)
+}
+
+// printData writes the event's data as it was published.
+func (p *program) printData(l admin.Letter) error {
+	var e struct {
+		Data       json.RawMessage `json:"data"`
+		DataBase64 []byte          `json:"dataBase64"`
+	}
+	if len(l.Event) == 0 {
+		return &codedError{code: exitNotFound, err: errors.New("dead letter " + l.ID + " has no copy of its event")}
+	}
+	if err := json.Unmarshal(l.Event, &e); err != nil {
+		return fmt.Errorf("read the event of %s: %w", l.ID, err)
+	}
+	data := []byte(e.Data)
+	if e.Data == nil {
+		data = e.DataBase64
+	}
+	_, err := p.stdout.Write(data)
+	return err
 }
 
 func (p *program) printLetter(l admin.Letter) error {
@@ -162,12 +196,17 @@ func (p *program) printLetter(l admin.Letter) error {
 		t.row("", name+": "+l.Last.Header[name])
 	}
 	if l.Last.Body != "" {
-		t.row("", oneLine(l.Last.Body))
+		t.row("", l.Last.Body)
 	}
-	if len(l.Event) > 0 {
-		t.row("envelope", oneLine(string(l.Event)))
+	if err := t.flush(); err != nil || len(l.Event) == 0 {
+		return err
 	}
-	return t.flush()
+	lines := strings.Split(string(l.Event), "\t") // a tab does no harm, and must not look like an escape of the event's own
+	for i := range lines {
+		lines[i] = escape(lines[i])
+	}
+	_, err := fmt.Fprintf(p.stdout, "envelope\n%s\n", strings.Join(lines, "\t"))
+	return err
 }
 
 func sortedNames(m map[string]string) []string {

@@ -58,7 +58,7 @@ func printEvent(w io.Writer, e admin.Event) error {
 		for _, d := range published.Deliveries {
 			line := d.Subscriber + ": " + d.State
 			if d.Attempts > 0 {
-				line += fmt.Sprintf(", attempts %d", d.Attempts)
+				line += ", " + counted(d.Attempts, "attempt")
 			}
 			if d.Reason != "" {
 				line += ", " + d.Reason
@@ -77,10 +77,18 @@ func printEvent(w io.Writer, e admin.Event) error {
 		t.row("received from", received.Source)
 		t.row("arrived", fmt.Sprintf("%s as seq %d", moment(received.ArrivedAt), received.Seq))
 		t.row("state", received.State)
-		t.row("attempts", received.Attempts)
-		t.row("next attempt", moment(received.DueAt))
-		t.row("reason", orDash(received.Reason))
-		t.row("dead letter", orDash(received.Letter))
+		if received.Reason != "" {
+			t.row("reason", received.Reason)
+		}
+		if received.Attempts > 0 {
+			t.row("attempts", received.Attempts)
+		}
+		if !received.DueAt.IsZero() {
+			t.row("next attempt", moment(received.DueAt))
+		}
+		if received.Letter != "" {
+			t.row("dead letter", received.Letter)
+		}
 		if err := t.flush(); err != nil {
 			return err
 		}

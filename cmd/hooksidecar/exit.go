@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"syscall"
 
 	"github.com/hooksidecar/hooksidecar/internal/admin"
 	"github.com/hooksidecar/hooksidecar/internal/config"
@@ -83,12 +85,19 @@ func runCode(err error) int {
 		return exitTryAgain
 	}
 	switch {
+	case errors.Is(err, store.ErrFenced):
+		return exitFault
 	case errors.Is(err, store.ErrNewerFormat), errors.Is(err, store.ErrDamagedRecord):
 		return exitDamaged
 	case errors.Is(err, store.ErrLocked):
 		return exitTryAgain
-	case errors.Is(err, store.ErrUnsafeFS):
+	case errors.Is(err, store.ErrUnsafeFS), misplaced(err):
 		return exitConfig
 	}
 	return exitFault
+}
+
+// misplaced reports whether a file or directory cannot be where the settings have it: trying again does not help.
+func misplaced(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR)
 }

@@ -27,7 +27,7 @@ func (p *program) listenCommand() *cli.Command {
 			&cli.IntFlag{Name: "port", Value: 8080, Usage: "`PORT` on loopback; 0: any free one"},
 			&cli.StringFlag{Name: "path", Value: "/events", Usage: "`PATH` that takes events"},
 			&cli.IntFlag{Name: "status", Value: http.StatusOK, Usage: "answer with this HTTP `STATUS`"},
-			&cli.Float64Flag{Name: "fail-rate", Usage: "part of the requests, `0` to 1, that are answered 500 instead"},
+			&cli.Float64Flag{Name: "fail-rate", Usage: "answer `PART` of the requests, 0 to 1, with 500 instead"},
 			outputFlag(),
 		},
 		Action: p.listen,

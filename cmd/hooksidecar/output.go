@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 )
@@ -43,26 +43,90 @@ func printJSON(w io.Writer, format string, v any) error {
 	return err
 }
 
-// A table lines up columns. Cells are escaped.
-type table struct{ w *tabwriter.Writer }
+// A table lines up columns: numbers to the right, all else to the left. Cells are escaped, and stay on one line.
+type table struct {
+	w    io.Writer
+	head bool // the first row names the columns
+	rows [][]cell
+}
+
+type cell struct {
+	text   string
+	number bool
+}
 
 func newTable(w io.Writer, head ...string) *table {
-	t := &table{w: tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)}
-	if len(head) > 0 {
-		_, _ = fmt.Fprintln(t.w, strings.Join(head, "\t")) // kept until Flush, which tells
+	t := &table{w: w, head: len(head) > 0}
+	if t.head {
+		names := make([]cell, len(head))
+		for i, name := range head {
+			names[i].text = name
+		}
+		t.rows = append(t.rows, names)
 	}
 	return t
 }
 
-func (t *table) row(cells ...any) {
-	texts := make([]string, len(cells))
-	for i, cell := range cells {
-		texts[i] = escape(fmt.Sprint(cell))
+func (t *table) row(values ...any) {
+	cells := make([]cell, len(values))
+	for i, v := range values {
+		cells[i].text = oneLine(fmt.Sprint(v))
+		switch v.(type) {
+		case int, int64, uint64:
+			cells[i].number = t.head // in a list of names and values everything is to the left
+		}
 	}
-	_, _ = fmt.Fprintln(t.w, strings.Join(texts, "\t"))
+	t.rows = append(t.rows, cells)
 }
 
-func (t *table) flush() error { return t.w.Flush() }
+// flush writes the table. A column's name is where its cells are.
+func (t *table) flush() error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, c := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
+		}
+	}
+	if t.head && len(t.rows) > 1 {
+		for i := range t.rows[0] {
+			t.rows[0][i].number = i < len(t.rows[1]) && t.rows[1][i].number
+		}
+	}
+	var b strings.Builder
+	for _, row := range t.rows {
+		var line strings.Builder
+		for i, c := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text))
+			if c.number {
+				line.WriteString(pad + c.text + "  ")
+			} else {
+				line.WriteString(c.text + pad + "  ")
+			}
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(t.w, b.String())
+	return err
+}
+
+// shorten cuts s to at most n characters: -o json has all of it.
+func shorten(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// counted is n and what it counts.
+func counted[N int | int64 | uint64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
 
 // escape makes text that came from elsewhere harmless for a terminal: what is not a visible character, and no line break, is
 // written out.

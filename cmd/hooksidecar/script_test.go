@@ -27,6 +27,7 @@ func TestScripts(t *testing.T) {
 			"code":       codeIs,
 			"eventually": eventually,
 			"onefield":   oneField,
+			"mode":       modeIs,
 		},
 	})
 }
@@ -101,4 +102,15 @@ func oneField(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("nothing in stdout matches %q", args[1])
 	}
 	ts.Setenv(args[0], m[1])
+}
+
+// modeIs is "mode OCTAL FILE": the file has these permissions.
+func modeIs(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := info.Mode().Perm(); got != os.FileMode(want) {
+		ts.Fatalf("%s has mode %04o, want %04o", args[1], got, want)
+	}
 }

@@ -47,7 +47,7 @@ func printStatus(w io.Writer, s admin.Status) error {
 	t.row("started", fmt.Sprintf("%s, boot %d of store %s", moment(s.StartedAt), s.Boot, s.StoreID))
 	t.row("key", s.Key)
 	t.row("listeners", fmt.Sprintf("app %s; peer %s; admin %s", strings.Join(s.Listeners.App, " "), strings.Join(s.Listeners.Peer, " "), strings.Join(s.Listeners.Admin, " ")))
-	t.row("outbox", fmt.Sprintf("%d events kept (%s), next seq %d", s.Outbox.Events, size(s.Outbox.Bytes), s.Outbox.NextSeq))
+	t.row("outbox", fmt.Sprintf("%s kept (%s), next seq %d", counted(s.Outbox.Events, "event"), size(s.Outbox.Bytes), s.Outbox.NextSeq))
 	t.row("inbox", inboxLine(s.Inbox))
 	t.row("dead letters", s.DeadLetters)
 	t.row("store", fmt.Sprintf("%s, %s used, %s free", s.Store.State, size(s.Store.UsedBytes), size(s.Store.FreeBytes)))
@@ -56,7 +56,7 @@ func printStatus(w io.Writer, s admin.Status) error {
 	}
 	for _, part := range s.Readiness.Parts {
 		if !part.OK {
-			t.row("not well", part.Name+": "+part.State+" "+part.Detail)
+			t.row("not well", strings.TrimSuffix(part.Name+": "+part.State+", "+part.Detail, ", "))
 		}
 	}
 	if err := t.flush(); err != nil {
@@ -102,7 +102,7 @@ func printPeers(w io.Writer, all []admin.Peer) error {
 	}
 	t := newTable(w, "PEER", "SERVICE", "INSTANCE", "STATE", "LAST SEEN", "KEY", "DETAIL")
 	for _, peer := range all {
-		t.row(peer.URL, orDash(peer.Service), orDash(peer.Instance), peer.State, moment(peer.LastSeenAt), orDash(peer.Fingerprint), orDash(peer.Error))
+		t.row(peer.URL, orDash(peer.Service), orDash(peer.Instance), peer.State, moment(peer.LastSeenAt), orDash(shorten(peer.Fingerprint, 20)), orDash(peer.Error))
 	}
 	return t.flush()
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -55,6 +56,16 @@ func (c *Client) Letter(ctx context.Context, id string) (l Letter, err error) {
 // Replay has the event of a dead letter tried again.
 func (c *Client) Replay(ctx context.Context, id string) error {
 	return c.endpoint.Do(ctx, http.MethodPost, "/api/v1/dead-letters/"+url.PathEscape(id)+"/replay", nil, []byte("{}"), nil)
+}
+
+// Resume has forwarding to the app go on. accept says that dead letters are right and not a bad deploy.
+func (c *Client) Resume(ctx context.Context, accept bool) error {
+	return c.endpoint.Do(ctx, http.MethodPost, "/api/v1/inbox/resume?accept="+strconv.FormatBool(accept), nil, []byte("{}"), nil)
+}
+
+// Backup writes the sidecar's store, as it is now, to w. After an error what was written is of no use.
+func (c *Client) Backup(ctx context.Context, w io.Writer) (bytes int64, err error) {
+	return c.endpoint.Copy(ctx, "/api/v1/backup", w)
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {

@@ -56,7 +56,7 @@ type Endpoint struct {
 
 // NewEndpoint takes an http URL or unix:/path, and a bearer token or "". No proxy is used and no redirect followed.
 func NewEndpoint(address, token string) (*Endpoint, error) {
-	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, MaxIdleConnsPerHost: 4}
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, MaxIdleConnsPerHost: 4, ResponseHeaderTimeout: time.Minute}
 	e := &Endpoint{address: address, token: token, client: &http.Client{
 		Transport:     transport,
 		Timeout:       time.Minute,
@@ -83,9 +83,49 @@ func NewEndpoint(address, token string) (*Endpoint, error) {
 // Do sends body, if it is not nil, and decodes a 2xx answer into out, if that is not nil. Other answers are a *Refusal,
 // no answer is ErrUnreachable.
 func (e *Endpoint) Do(ctx context.Context, method, path string, header http.Header, body []byte, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, e.base+path, bytes.NewReader(body))
+	resp, err := e.send(ctx, e.client, method, path, header, body)
 	if err != nil {
 		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return fmt.Errorf("%w at %s: %w", ErrUnreachable, e.address, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, out); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", e.address, err)
+	}
+	return nil
+}
+
+// Copy asks for path and writes the answer to w, however long that takes. An error after some of it was written means that
+// the rest is missing.
+func (e *Endpoint) Copy(ctx context.Context, path string, w io.Writer) (int64, error) {
+	patient := *e.client
+	patient.Timeout = 0
+	resp, err := e.send(ctx, &patient, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(w, resp.Body)
+	if ctx.Err() != nil {
+		return n, ctx.Err()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("%s broke off after %d bytes; its log says why", e.address, n)
+	}
+	return n, err
+}
+
+// send returns an answer that is 2xx; the caller closes its body.
+func (e *Endpoint) send(ctx context.Context, client *http.Client, method, path string, header http.Header, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, e.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	for name, values := range header {
 		req.Header[name] = values
@@ -96,33 +136,27 @@ func (e *Endpoint) Do(ctx context.Context, method, path string, header http.Head
 	if e.token != "" {
 		req.Header.Set("Authorization", "Bearer "+e.token)
 	}
-	resp, err := e.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		return fmt.Errorf("%w at %s: %w", ErrUnreachable, e.address, cause(err))
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, e.address, cause(err))
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err != nil {
-		return fmt.Errorf("%w at %s: %w", ErrUnreachable, e.address, err)
+		return nil, fmt.Errorf("%w at %s: %w", ErrUnreachable, e.address, err)
 	}
-	if resp.StatusCode/100 != 2 {
-		refusal := &Refusal{}
-		if json.Unmarshal(text, refusal) != nil || refusal.Code == "" {
-			refusal = &Refusal{Detail: fmt.Sprintf("%s does not speak this API: is it the address of a sidecar?", e.address)}
-		}
-		refusal.Status = resp.StatusCode
-		return refusal
+	refusal := &Refusal{}
+	if json.Unmarshal(text, refusal) != nil || refusal.Code == "" {
+		refusal = &Refusal{Detail: fmt.Sprintf("%s does not speak this API: is it the address of a sidecar?", e.address)}
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", e.address, err)
-	}
-	return nil
+	refusal.Status = resp.StatusCode
+	return nil, refusal
 }
 
 // cause takes method and URL off an error of net/http: the address is told already.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -30,6 +32,8 @@ type Node interface {
 	Letter(id string) (Letter, error)
 	// Replay returns deadletter.ErrNotFound, or a *problem.Problem if the letter is in no state for it.
 	Replay(ctx context.Context, id string) error
+	// Backup writes the store as it is now. Its errors are *problem.Problem, or those of the store or of w.
+	Backup(w io.Writer) error
 	// ResumeInbox ends a pause of forwarding. accept says that dead letters are right and not a bad deploy.
 	ResumeInbox(accept bool)
 }
@@ -121,7 +125,15 @@ func (s *Server) ServeLetter(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l, err := s.node.Letter(r.PathValue("id"))
-	s.answer(w, r, l, letterError(r, err))
+	var text []byte
+	if err == nil {
+		text, err = l.Append(nil, false)
+	}
+	if err != nil {
+		s.refuse(w, r, letterError(r, err))
+		return
+	}
+	writeJSON(w, http.StatusOK, text)
 }
 
 // ServeReplay answers POST /api/v1/dead-letters/{id}/replay.
@@ -150,6 +162,64 @@ func (s *Server) ServeResume(w http.ResponseWriter, r *http.Request) {
 	}
 	s.node.ResumeInbox(accept == "true")
 	write(w, http.StatusAccepted, map[string]bool{"accept": accept == "true"})
+}
+
+// ServeBackup answers GET /api/v1/backup with the whole store as it is now. A backup that fails on the way is cut off, so that
+// nobody takes it for a whole one.
+func (s *Server) ServeBackup(w http.ResponseWriter, r *http.Request) {
+	if _, ok := parameters(w, r); !ok {
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	out := &stream{w: w, control: http.NewResponseController(w)}
+	if r.Method == http.MethodHead {
+		out.begin()
+		return
+	}
+	err := s.node.Backup(out)
+	switch {
+	case err != nil && !out.begun:
+		s.refuse(w, r, err)
+	case err != nil:
+		level := slog.LevelError
+		if out.err != nil {
+			level = slog.LevelWarn // whoever asked has gone away
+		}
+		s.log.Log(r.Context(), level, "backup broke off", "err", err)
+		panic(http.ErrAbortHandler)
+	default:
+		s.log.Info("backup written", "bytes", out.bytes)
+	}
+}
+
+// streamPatience is how long a client may take to read what is written to it at once.
+const streamPatience = 30 * time.Second
+
+// A stream is an answer that may take longer than others, as long as it goes on.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	begun   bool
+	bytes   int64
+	err     error // of writing
+}
+
+func (s *stream) begin() {
+	s.begun = true
+	s.w.Header().Set("Content-Type", "application/octet-stream")
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	if !s.begun {
+		s.begin()
+	}
+	if s.err = s.control.SetWriteDeadline(time.Now().Add(streamPatience)); s.err != nil {
+		return 0, s.err
+	}
+	var n int
+	n, s.err = s.w.Write(b)
+	s.bytes += int64(n)
+	return n, s.err
 }
 
 // letterError turns the sentinel into what a caller can act on.
@@ -266,6 +336,10 @@ func write(w http.ResponseWriter, status int, v any) {
 		problem.Write(w, problem.From(err))
 		return
 	}
+	writeJSON(w, status, text)
+}
+
+func writeJSON(w http.ResponseWriter, status int, text []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -42,7 +43,7 @@ type Readiness struct {
 
 // A Part of a node. A part that is not ok does not make the node unready by itself.
 type Part struct {
-	Name   string `json:"name"` // store, listeners, app, peers, …
+	Name   string `json:"name"` // store; the parts of the process in the order in which they start; app, peers
 	State  string `json:"state"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
@@ -176,10 +177,26 @@ type Letters struct {
 	Next    string              `json:"next,omitempty"` // what to pass as after for more; empty: there are no more
 }
 
-// A Letter is one dead letter with its event, if that is still there.
+// A Letter is one dead letter with its event, if that is still there. Append writes it: encoding/json would rewrite the event.
 type Letter struct {
 	deadletter.Letter
-	Event json.RawMessage `json:"event,omitempty"`
+	Event json.RawMessage `json:"event,omitempty"` // the envelope as the app gets it
+}
+
+// Append adds l as JSON to dst, on many lines if indent is set. The event goes in byte for byte.
+func (l Letter) Append(dst []byte, indent bool) ([]byte, error) {
+	between, end := ",", "}"
+	text, err := json.Marshal(l.Letter)
+	if indent {
+		between, end = ",\n  ", "\n}"
+		text, err = json.MarshalIndent(l.Letter, "", "  ")
+	}
+	if err != nil || len(l.Event) == 0 {
+		return append(dst, text...), err
+	}
+	dst = append(dst, bytes.TrimSuffix(text, []byte(end))...)
+	dst = append(append(dst, between...), `"event":`...)
+	return append(append(dst, l.Event...), end...), nil
 }
 
 // A Query says which dead letters are wanted. Empty fields match all.

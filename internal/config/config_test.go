@@ -266,6 +266,30 @@ func TestChecks(t *testing.T) {
 	}
 }
 
+func TestSecretsOfOthersAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	for _, row := range []struct {
+		setting, text string
+	}{{"app.secret_file", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"}, {"admin.token_file", "0123456789abcdef0123456789abcdef\n"}} {
+		if err := os.WriteFile(path, []byte(row.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, mode := range []os.FileMode{0o600, 0o400, 0o640, 0o604, 0o620, 0o644} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Join(problems(t, Source{Flags: map[string][]string{"service": {"a"}, row.setting: {path}}}), "\n")
+			refused := strings.Contains(got, "--"+strings.NewReplacer(".", "-", "_", "-").Replace(row.setting)+": ") && strings.Contains(got, "chmod 600 "+path)
+			if mode.Perm()&0o077 == 0 && got != "" || mode.Perm()&0o077 != 0 && !refused {
+				t.Errorf("%s of mode %04o: got %q", row.setting, mode, got)
+			}
+			if strings.Contains(got, strings.TrimSpace(row.text)) {
+				t.Errorf("%q shows the secret", got)
+			}
+		}
+	}
+}
+
 func TestUnknownEnvironmentIsAWarning(t *testing.T) {
 	loaded, err := Load(Source{Flags: map[string][]string{"service": {"a"}}, Environ: []string{
 		"HOOKSIDECAR_APP_URI=http://x:1", "HOOKSIDECAR_SERVICE_HOST=10.0.0.1", "HOOKSIDECAR_PORT=tcp://10.0.0.1:80", "HOOKSIDECAR_ADMIN=x"}})

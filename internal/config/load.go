@@ -1,13 +1,13 @@
 package config
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -123,6 +123,7 @@ func (l *loader) environment(env map[string]string) (warnings []string) {
 		}
 		warnings = append(warnings, text)
 	}
+	slices.Sort(warnings)
 	return warnings
 }
 
@@ -156,12 +157,12 @@ func (l *loader) take(s Setting, where string, values []string) {
 func (l *loader) secrets() {
 	c := &l.config
 	if c.App.SecretFile != "" {
-		lines, err := readLines(c.App.SecretFile)
+		lines, err := readSecrets(c.App.SecretFile)
 		switch {
 		case c.App.Secret != "":
 			l.wrong("app.secret_file", "app.secret and app.secret_file are both set: keep the file")
 		case err != nil:
-			l.wrong("app.secret_file", "%v", err)
+			l.wrong("app.secret_file", "%s: %v", c.App.SecretFile, err)
 		case len(lines) != 1:
 			l.wrong("app.secret_file", "%s has %d lines, it should hold one secret", c.App.SecretFile, len(lines))
 		default:
@@ -170,10 +171,10 @@ func (l *loader) secrets() {
 		}
 	}
 	if c.Admin.TokenFile != "" {
-		lines, err := readLines(c.Admin.TokenFile)
+		lines, err := readSecrets(c.Admin.TokenFile)
 		switch {
 		case err != nil:
-			l.wrong("admin.token_file", "%v", err)
+			l.wrong("admin.token_file", "%s: %v", c.Admin.TokenFile, err)
 		case len(lines) == 0:
 			l.wrong("admin.token_file", "%s is empty", c.Admin.TokenFile)
 		default:
@@ -194,6 +195,15 @@ func ReadToken(path string) (string, error) {
 	return lines[0], nil
 }
 
+// readSecrets returns the lines of a file that nobody but its owner may use.
+func readSecrets(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("mode %04o lets others than its owner use it: chmod 600 %s", info.Mode().Perm(), path)
+	}
+	return readLines(path)
+}
+
 // readLines returns the lines of a small file, without those that are empty or comments.
 func readLines(path string) ([]string, error) {
 	text, err := readFile(path)
@@ -201,8 +211,8 @@ func readLines(path string) ([]string, error) {
 		return nil, err
 	}
 	var lines []string
-	for scan := bufio.NewScanner(strings.NewReader(string(text))); scan.Scan(); {
-		if line := strings.TrimSpace(scan.Text()); line != "" && line[0] != '#' {
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
 			lines = append(lines, line)
 		}
 	}
