@@ -65,6 +65,8 @@ func TestAnswersThatMakeTheLaneWait(t *testing.T) {
 		func(w http.ResponseWriter) { problem.Write(w, problem.New("unknown_sender", "who?")) },
 		func(w http.ResponseWriter) { problem.Write(w, problem.New("not_addressed_here", "no")) },
 		func(w http.ResponseWriter) { problem.Write(w, problem.New("unsupported_protocol", "no")) },
+		func(w http.ResponseWriter) { problem.Write(w, problem.New("duplicate_header", "a proxy's doing")) },
+		func(w http.ResponseWriter) { problem.Write(w, problem.New("truncated_body", "the network's")) },
 		func(w http.ResponseWriter) { panic(http.ErrAbortHandler) },
 	}
 	in.set(func() {
@@ -159,4 +161,104 @@ func TestBatchThatIsRefusedIsSentOneByOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A proxy with a smaller limit says so in its own words: batches get smaller, and no event is given up.
+func TestBatchesAreMadeSmallerForAProxy(t *testing.T) {
+	n := newNode(t)
+	in := newInbox(t, "payment", "pay-1", n.key.Public())
+	in.set(func() {
+		in.refuse = func(w http.ResponseWriter, k int) bool {
+			if len(in.batches[k-1]) <= 4 {
+				return false
+			}
+			http.Error(w, "Request Entity Too Large", http.StatusRequestEntityTooLarge)
+			return true
+		}
+	})
+	for i := range 40 {
+		n.publish(fmt.Sprintf("e%d", i))
+	}
+	n.subscribe(in, "order.*")
+	n.eventually("all arrive", func() bool { return n.status("payment").Counts.Stored == 40 })
+}
+
+// One event that is too large by itself must not make every later batch small.
+func TestBatchesAreLargeAgainAfterTheOneThatWasTooLarge(t *testing.T) {
+	n := newNode(t)
+	in := newInbox(t, "payment", "pay-1", n.key.Public())
+	in.set(func() {
+		in.refuse = func(w http.ResponseWriter, k int) bool {
+			large := slices.ContainsFunc(in.batches[k-1], func(e received) bool { return e.id == "large" })
+			if large {
+				problem.Write(w, problem.New("too_large", "no"))
+			}
+			return large
+		}
+	})
+	for i := range 64 {
+		n.publish(fmt.Sprintf("e%d", i))
+	}
+	n.publish("large")
+	n.subscribe(in, "order.*")
+	n.eventually("it is dead", func() bool { return n.status("payment").Counts.Dead == 1 && n.status("payment").Waiting == 0 })
+	if err := n.Pause(t.Context(), "payment"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 64 {
+		n.publish(fmt.Sprintf("f%d", i))
+	}
+	n.eventually("they are looked at", func() bool { return n.status("payment").Waiting == 64 })
+	before := 0
+	in.set(func() { before = len(in.batches) })
+	if err := n.Resume(t.Context(), "payment"); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("they arrive", func() bool { return n.status("payment").Waiting == 0 })
+	in.set(func() {
+		if got := len(in.batches) - before; got > 2 {
+			t.Errorf("64 events in %d batches", got)
+		}
+	})
+}
+
+// A subscription ends while its events are on their way, and they do not get through: they are not owed for ever.
+func TestWhatWasInFlightWhenASubscriptionEndedEnds(t *testing.T) {
+	n := newNode(t)
+	in := newInbox(t, "payment", "pay-1", n.key.Public())
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	in.set(func() {
+		in.refuse = func(w http.ResponseWriter, _ int) bool {
+			arrived <- struct{}{}
+			<-release
+			w.WriteHeader(503)
+			return true
+		}
+	})
+	n.subscribe(in, "order.*")
+	n.publish("x")
+	<-arrived
+	n.peers.set("payment", in.key.Public(), in.instance("stock.*"))
+	n.eventually("the change is known", func() bool { return slices.Equal(n.status("payment").Types, []string{"stock.*"}) })
+	close(release)
+	n.eventually("nothing is owed", func() bool { st := n.status("payment"); return st.Waiting == 0 && st.Counts.Unsubscribed == 1 })
+}
+
+// An inbox that does not want what its descriptor asks for is neither flooded, nor is the directory.
+func TestUnwantedEventsAreTriedSeldom(t *testing.T) {
+	onFakeTime(t, func(t *testing.T, n *node, w *wire, _ event.Instance) {
+		w.in.set(func() { w.in.verdict = func(received) event.Outcome { return event.Outcome{Verdict: event.Unwanted} } })
+		for i := range 200 {
+			n.postDirectly(fmt.Sprint("e", i))
+		}
+		time.Sleep(10 * time.Minute)
+		n.peers.mu.Lock()
+		defer n.peers.mu.Unlock()
+		if got := len(n.peers.refreshed); got > 600 {
+			t.Errorf("the directory was asked %d times in 10 minutes", got)
+		}
+		if got := w.tries.Load(); got > 1000 {
+			t.Errorf("%d requests in 10 minutes", got)
+		}
+	})
 }

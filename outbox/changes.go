@@ -56,16 +56,20 @@ type write struct {
 	dead     []deadEvent
 	resolved []string
 
+	decision uint64 // see dispatcher.undecided
+
 	lettersOnly bool // of dead alone
 }
 
 // takeWrite hands over all changes since the last time, with the state that they lead to. The owner writes them in that order.
 func (d *dispatcher) takeWrite(createdAt time.Time) write {
-	if d.fill != nil && d.cursor() >= d.fill.To {
+	if d.fill != nil && d.cursor() >= d.fill.End {
+		clear(d.ended)
 		d.fill = nil // not earlier: another process would have to know what it was about
 	}
 	w := write{
 		record: d.record(createdAt), ended: d.pending.ended, dead: d.pending.dead, resolved: d.pending.resolved,
+		decision: d.decision,
 	}
 	for _, it := range d.pending.asides {
 		it.recorded = true
@@ -84,8 +88,9 @@ const maxOpenKeys = 64
 // record is the durable state of the subscriber.
 func (d *dispatcher) record(createdAt time.Time) subscriberRecord {
 	r := subscriberRecord{
-		Service: d.service, CreatedAt: createdAt, Start: d.start, Spans: d.spans, Backfill: d.fill,
-		Cursor: d.cursor(), Counts: d.counts, Paused: d.paused, Instances: make(map[string]instanceRecord, len(d.said)),
+		Service: d.service, CreatedAt: createdAt, Start: d.start, Spans: d.spans, Backfill: d.fill.at(d.after),
+		Cursor: d.cursor(), Counts: d.counts, Paused: d.paused, Log: d.log, Set: d.set, Mixed: d.mixed, Gone: d.gone,
+		Instances: make(map[string]instanceRecord, len(d.said)),
 	}
 	for name, said := range d.said {
 		if len(said.OpenKeys) > maxOpenKeys {
@@ -94,8 +99,11 @@ func (d *dispatcher) record(createdAt time.Time) subscriberRecord {
 		r.Instances[name] = said
 	}
 	for _, it := range d.open {
-		if it.counted == asSkipped {
-			r.Counts.Skipped++ // the next process decides again that it is owed
+		switch it.counted { // the next process decides again that it is owed
+		case asSkipped:
+			r.Counts.Skipped++
+		case asStored:
+			r.Counts.Stored++
 		}
 	}
 	r.Settled = d.settledAbove(r.Cursor)

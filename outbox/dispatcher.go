@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"hash/fnv"
 	"slices"
 	"time"
 
@@ -23,6 +24,8 @@ type limits struct {
 type dispatcher struct {
 	limits
 	service string
+	log     string        // store id of this side
+	phase   time.Duration // of this sender within gatherEvery
 	spans   spans
 	fill    *backfill
 	paused  bool
@@ -38,6 +41,14 @@ type dispatcher struct {
 	lanes []*lane // by name
 	epoch int     // changes with the lanes
 	said  map[string]instanceRecord
+	set   uint64 // hash of the instances and what they ask for
+	mixed uint64 // up to this seq, events may have gone elsewhere than where this set of instances has them go
+	gone  uint64 // events that an inbox may have lost, and the log no longer has
+
+	replacements      []replacement   // noticed, for the log
+	decision, decided uint64          // number of the last one, and of the last one that is durable
+	buried            map[uint64]bool // dead events among those to be looked at again; input of loaded
+	ended             map[uint64]bool // that were in flight when the second reading began, and have ended before it came to them
 
 	pending changes
 	blocked map[uint64]bool // keys whose later events may not be sent, true if more than a turn keeps them; scratch of next
@@ -45,13 +56,16 @@ type dispatcher struct {
 
 func newDispatcher(r subscriberRecord, lim limits) *dispatcher {
 	d := &dispatcher{
-		limits: lim, service: r.Service, spans: r.Spans, fill: r.Backfill, paused: r.Paused,
+		limits: lim, service: r.Service, log: r.Log, spans: r.Spans, fill: r.Backfill, paused: r.Paused,
 		start: r.Start, after: r.Cursor + 1, restored: slices.Clone(r.Settled), counts: r.Counts,
-		said: map[string]instanceRecord{}, blocked: map[uint64]bool{},
+		said: map[string]instanceRecord{}, blocked: map[uint64]bool{}, ended: map[uint64]bool{}, set: r.Set, mixed: r.Mixed, gone: r.Gone,
 	}
 	for name, said := range r.Instances {
 		d.said[name] = said
 	}
+	h := fnv.New64a()
+	h.Write([]byte(r.Log))
+	d.phase = time.Duration(h.Sum64() % uint64(gatherEvery))
 	return d
 }
 
@@ -70,6 +84,7 @@ type actions struct {
 // loaded takes the events of the log from after up to and with through, in the order of their seqs. A seq that is missing is
 // lost. It takes no ownership: entries are shared.
 func (d *dispatcher) loaded(entries []*entry, through uint64) {
+	from, open := d.after, len(d.open)
 	for _, e := range entries {
 		if e.seq < d.after || e.seq > through {
 			continue
@@ -81,16 +96,8 @@ func (d *dispatcher) loaded(entries []*entry, through uint64) {
 	d.lost(d.after, through+1)
 	d.after = max(d.after, through+1)
 	d.forget(d.after)
-	d.pending.moved = true
-}
-
-// lost counts the seqs from up to, not with, to.
-func (d *dispatcher) lost(from, to uint64) {
-	for seq := from; seq < to; seq++ {
-		if !d.dealtWith(seq) && !(d.fill != nil && seq <= d.fill.To) {
-			d.counts.Lost++
-			d.pending.mustWrite = true
-		}
+	if d.fill != nil || uint64(len(d.open)-open) < d.after-from {
+		d.pending.moved = true // else all of it waits, and nothing that is durable has changed
 	}
 }
 
@@ -109,30 +116,28 @@ func (d *dispatcher) forget(seq uint64) {
 
 // look decides whether an event of the log is owed.
 func (d *dispatcher) look(e *entry) {
-	if d.dealtWith(e.seq) {
+	as, reason := asWaiting, ""
+	switch dealt := d.dealtWith(e.seq); {
+	case dealt && d.fill == nil:
 		return
-	}
-	again := d.fill != nil && e.seq <= d.fill.To
-	if again && d.fill.Spans.owed(e.seq, e.typ, e.version) {
-		return // the earlier reading has dealt with it
-	}
-	if !d.spans.owed(e.seq, e.typ, e.version) {
-		switch {
-		case again:
-		case d.spans.covered(e.seq, e.typ, e.version):
-			d.counts.Unsubscribed++
-		default:
-			d.counts.Skipped++
+	case dealt || d.fill != nil && e.seq <= d.fill.To:
+		again := false
+		if as, again = d.again(e, dealt); !again {
+			return
 		}
+		reason = "read_again"
+	case d.spans.owed(e.seq, e.typ, e.version):
+	case d.spans.covered(e.seq, e.typ, e.version):
+		d.counts.Unsubscribed++
+		return
+	default:
+		d.counts.Skipped++
 		return
 	}
 	it := &item{
 		seq: e.seq, key: e.key, route: e.route, size: e.size(), typ: e.typ, version: e.version,
-		acceptedAt: e.acceptedAt, entry: e, redeliver: e.seq < d.atOpen,
-	}
-	if again {
-		it.counted = asSkipped
-		d.counts.Skipped--
+		acceptedAt: e.acceptedAt, entry: e, redeliver: e.seq < d.atOpen || reason != "",
+		counted: as, reason: reason,
 	}
 	d.bytes += it.size
 	d.insert(it)
@@ -199,7 +204,7 @@ func (d *dispatcher) cursor() uint64 {
 // next returns what is to be done at now. What it says is to be sent counts as in flight from then on.
 func (d *dispatcher) next(now time.Time) actions {
 	var a actions
-	if !d.paused {
+	if !d.paused && !d.undecided() {
 		d.fillLanes(now, &a)
 	}
 	return a
@@ -208,21 +213,31 @@ func (d *dispatcher) next(now time.Time) actions {
 // room returns how many events, and bytes of them, from which seq on, there is room for.
 func (d *dispatcher) room() (events, bytes int, from uint64) {
 	events, bytes = d.window-(len(d.open)-d.asides), d.windowBytes-d.bytes
-	if events <= 0 || bytes <= 0 {
-		return 0, 0, d.after
+	if events <= 0 || bytes <= 0 || d.undecided() || len(d.lanes) == 0 && d.rereads(d.after) {
+		return 0, 0, d.after // while nobody is known, nobody can tell whose share is to be sent again
 	}
 	return events, bytes, d.after
 }
 
 // fillLanes puts a batch together for every lane that may send, in the order of the seqs, and sets aside what cannot go.
 func (d *dispatcher) fillLanes(now time.Time, a *actions) {
-	idle, healthy := false, false
+	idle, healthy, ready := false, false, false
 	for _, l := range d.lanes {
 		idle = idle || l.known && l.inFlight == nil
 		healthy = healthy || l.known && !l.failing()
+		ready = ready || l.ready(now)
 	}
 	if !idle {
 		return // an answer, or a change of instances, comes first
+	}
+	if !healthy && !ready {
+		// Nobody can be reached, and each event published would mean a look at all that waits.
+		for _, l := range d.lanes {
+			if l.known && l.inFlight == nil {
+				a.wake(now, l.notBefore)
+			}
+		}
+		return
 	}
 	for again := true; again; {
 		clear(d.blocked)
@@ -279,7 +294,7 @@ func (d *dispatcher) depart(l *lane, a *actions) (again bool) {
 			l.turn = it.seq
 		}
 	}
-	l.inFlight, l.next = l.next, nil
+	l.inFlight, l.next, l.sentTo = l.next, nil, l.storeID
 	a.send = append(a.send, batch{lane: l, items: l.inFlight})
 	return false
 }
@@ -356,7 +371,7 @@ func (d *dispatcher) setAside(it *item, why string) {
 	d.asides++
 	d.bytes -= it.size
 	it.entry = nil
-	if it.counted == asSkipped {
+	if it.counted == asSkipped || it.counted == asStored {
 		it.counted = asWaiting // its own record says so from now on
 	}
 	d.pending.add(it)

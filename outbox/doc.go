@@ -22,9 +22,13 @@
 // # What it does not promise
 //
 // It does not know whether the receiving app is done with an event, except for what the inboxes say in their answers; that is
-// shown as applied, and as of the last answer. It does not copy the log to other machines. It does not send again what a
-// receiver had stored and lost with its disk. What a subscriber's dispatcher has not looked at yet counts as waiting, wanted
-// or not: so the balance needs no look at the log.
+// shown as applied, and as of the last answer. It does not copy the log to other machines. What a subscriber's dispatcher has
+// not looked at yet counts as waiting, wanted or not: so the balance needs no look at the log.
+//
+// An instance that comes back with another store has lost its disk. What it may have had and was not done with, by its last
+// answer, is sent again, marked: its share of the events above applied, and of those that went by an earlier set of instances, or
+// past a lane that was stuck, all. Only what retention has removed meanwhile is gone, and counted as such. An instance that comes
+// back under another name, or never, is not known to have lost anything.
 //
 // Verdicts are believed only if the subscriber signed them. A refusal of a whole batch (400, 413) is not signed by today's
 // inboxes; it has to be in our own form, and can at worst make a dead letter, which keeps the event.

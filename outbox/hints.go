@@ -29,6 +29,9 @@ func readHints(r *http.Request) (out hints, err error) {
 			return out, problem.New("duplicate_header", f.name+" was sent more than once")
 		}
 	}
+	if r.Header["Idempotency-Key"] != nil && (id == "" || id == `""`) {
+		return out, problem.New("invalid_field", "Idempotency-Key is there and empty; leave it out, or send the id that a repeat will have too")
+	}
 	if out.id, err = unquote(id); err != nil {
 		return out, err
 	}

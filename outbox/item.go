@@ -36,5 +36,6 @@ type counted byte
 const (
 	asWaiting counted = iota
 	asSkipped         // as waiting; but on disk as skipped, since a new subscription reached back to it
+	asStored          // as waiting; but on disk as stored, since the inbox that had it has lost its disk
 	asDead            // as dead until it is settled: a dead letter is replayed
 )

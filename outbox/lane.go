@@ -41,11 +41,12 @@ type lane struct {
 	known bool   // false: no longer in the directory, kept until its batch is answered
 
 	inFlight  []*item
+	sentTo    string    // the store that the directory named when they went
 	failures  int       // requests in a row that settled nothing and should have
 	badSince  time.Time // of the first of them; zero: none
 	notBefore time.Time // nothing is sent earlier
 	problem   string    // why the last request failed
-	maxEvents int       // halved by 413, remembered until the instance is restarted or moves
+	maxEvents int       // halved by 413, remembered until one event was too large by itself, or the instance is restarted or moves
 	maxBytes  int
 
 	answered instanceRecord // what it last said of itself
@@ -116,6 +117,15 @@ func (l *lane) take(it *item) bool {
 	l.next = append(l.next, it)
 	l.nextBytes += it.size
 	return true
+}
+
+// halve makes later batches at most half of what items are.
+func (l *lane) halve(items []*item) {
+	size := 0
+	for _, it := range items {
+		size += it.size
+	}
+	l.maxEvents, l.maxBytes = max(1, len(items)/2), max(1, size/2)
 }
 
 // works notes that a request has got through.

@@ -55,6 +55,7 @@ var outcomes = [...]string{"stored", "duplicate", "unwanted", "rejected", "key_b
 type subscriberCounters struct {
 	deliveries map[string]*metrics.Counter
 	redelivery *metrics.Counter
+	replaced   *metrics.Counter
 	batchSize  *metrics.PrometheusHistogram
 	seconds    *metrics.PrometheusHistogram
 }
@@ -65,6 +66,7 @@ func newSubscriberCounters(set *metrics.Set, s *subscriber) *subscriberCounters 
 	c := &subscriberCounters{
 		deliveries: make(map[string]*metrics.Counter, len(outcomes)),
 		redelivery: set.GetOrCreateCounter(`hooksidecar_outbox_redeliveries_total{` + label + `}`),
+		replaced:   set.GetOrCreateCounter(`hooksidecar_outbox_inbox_replaced_total{` + label + `}`),
 		batchSize:  set.GetOrCreatePrometheusHistogramExt(`hooksidecar_outbox_batch_events{`+label+`}`, metrics.ExponentialBuckets(1, 2, 10)),
 		seconds: set.GetOrCreatePrometheusHistogramExt(`hooksidecar_outbox_delivery_seconds{`+label+`}`,
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}),
@@ -76,6 +78,7 @@ func newSubscriberCounters(set *metrics.Set, s *subscriber) *subscriberCounters 
 		set.GetOrCreateGauge(name+`{`+label+more+`}`, func() float64 { return f(s.figures()) })
 	}
 	gauge(`hooksidecar_outbox_backlog`, "", func(st SubscriberStatus) float64 { return float64(st.Waiting) })
+	gauge(`hooksidecar_outbox_replaced_gone_events`, "", func(st SubscriberStatus) float64 { return float64(st.Gone) })
 	gauge(`hooksidecar_outbox_set_aside`, "", func(st SubscriberStatus) float64 { return float64(st.SetAside) })
 	gauge(`hooksidecar_outbox_oldest_age_seconds`, "", func(st SubscriberStatus) float64 {
 		if st.OldestAt.IsZero() {

@@ -30,6 +30,12 @@ type world struct {
 	got     map[uint64][]uint64       // per key: seqs in the order of their first storage
 	zFrom   uint64                    // from where on z.z is asked for too; 0: it is not
 	never   map[uint64]bool           // what an inbox has refused once it refuses for ever
+
+	disks map[string]int             // per instance: how many it has lost
+	done  map[string]map[uint64]bool // per instance: what its app is done with, of what it has stored
+	apps  map[uint64]bool            // what any app is done with
+	late  map[string]answer          // of an inbox that has lost its disk since
+	loses bool                       // disks are lost: what is stored may be settled and yet be sent again
 }
 
 func all(t *rapid.T, patterns ...string) event.Patterns {
@@ -44,7 +50,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{
 		t: t, now: time.Unix(1_800_000_000, 0), asides: map[uint64]asideRecord{}, dead: map[uint64]string{},
 		flights: map[string]batch{}, sentBy: map[uint64]bool{}, stored: map[string]map[uint64]int{}, got: map[uint64][]uint64{},
-		never: map[uint64]bool{},
+		never: map[uint64]bool{}, disks: map[string]int{}, done: map[string]map[uint64]bool{}, apps: map[uint64]bool{}, late: map[string]answer{},
 	}
 	w.durable = subscriberRecord{
 		Service: "s", Start: 1, Spans: []span{{Types: []string{"a.*"}, From: 1, patterns: all(t, "a.*")}},
@@ -55,7 +61,24 @@ func newWorld(t *rapid.T) *world {
 }
 
 func (w *world) peer(name string) peer {
-	return peer{name: name, url: "http://" + name, patterns: []event.Patterns{all(w.t, "a.*")}}
+	return peer{name: name, url: "http://" + name, storeID: w.storeID(name), patterns: []event.Patterns{all(w.t, "a.*")}}
+}
+
+func (w *world) storeID(name string) string { return fmt.Sprintf("st_%s_%d", name, w.disks[name]) }
+
+// says is what the instance says of itself.
+func (w *world) says(name string) instanceRecord {
+	highest, open := uint64(0), uint64(1<<63)
+	for seq, n := range w.stored[name] {
+		if n == 0 {
+			continue
+		}
+		highest = max(highest, seq)
+		if !w.done[name][seq] {
+			open = min(open, seq)
+		}
+	}
+	return instanceRecord{StoreID: w.storeID(name), Applied: min(open, highest+1) - 1, OpenAll: true}
 }
 
 // open starts a process from what is durable.
@@ -69,6 +92,7 @@ func (w *world) open() {
 		w.d.restoreAside(seq, r)
 	}
 	clear(w.flights)
+	clear(w.late)
 	w.d.setPeers(w.peers)
 }
 
@@ -88,6 +112,10 @@ func (w *world) publish() {
 func (w *world) step() {
 	if room, _, from := w.d.room(); room > 0 && from <= uint64(len(w.log)) {
 		to := min(from-1+uint64(room), uint64(len(w.log)))
+		w.d.buried = map[uint64]bool{}
+		for seq := range w.dead {
+			w.d.buried[seq] = true
+		}
 		w.d.loaded(w.log[from-1:to], to)
 	}
 	for _, b := range w.d.next(w.now).send {
@@ -125,9 +153,16 @@ func (w *world) answer() {
 	b := w.flights[name]
 	delete(w.flights, name)
 	var ans answer
+	late, isLate := w.late[name]
+	if isLate {
+		delete(w.late, name)
+		w.deliver(b, late)
+		return
+	}
 	switch rapid.SampledFrom([]string{"verdicts", "verdicts", "verdicts", "unsent", "silence", "wait", "refused", "large"}).Draw(w.t, "answer") {
 	case "verdicts":
 		ans = answer{kind: answerVerdicts, sent: true, verdicts: w.judge(name, b)}
+		ans.said = w.says(name)
 	case "unsent":
 	case "silence": // stored, but the answer is lost
 		w.judge(name, b)
@@ -141,6 +176,10 @@ func (w *world) answer() {
 		ans = answer{kind: answerTooLarge, sent: true, status: 413}
 		w.refuseAlone(b)
 	}
+	w.deliver(b, ans)
+}
+
+func (w *world) deliver(b batch, ans answer) {
 	if ans.sent {
 		for _, it := range b.items {
 			w.sentBy[it.seq] = true
@@ -215,17 +254,24 @@ func (w *world) write() {
 		delete(w.dead, seq)
 	}
 	w.durable = rec.record
+	w.d.decided = rec.decision
 	w.checkDurable()
 }
 
 // checkDurable holds after every commit: what is neither stored nor dead is above the cursor or set aside.
 func (w *world) checkDurable() {
+	if w.loses {
+		return // what was lost is not known at once
+	}
 	for _, e := range w.log {
 		if !w.owed(e) || w.isStored(e.seq) || w.dead[e.seq] != "" {
 			continue
 		}
 		if _, aside := w.asides[e.seq]; aside {
 			continue
+		}
+		if f := w.durable.Backfill; f != nil && e.seq >= f.From && !f.Spans.owed(e.seq, e.typ, e.version) {
+			continue // the second reading comes to it
 		}
 		if e.seq <= w.durable.Cursor {
 			w.t.Fatalf("the cursor %d has passed event %d, which is neither settled nor set aside", w.durable.Cursor, e.seq)
@@ -239,6 +285,9 @@ func (w *world) checkDurable() {
 }
 
 func (w *world) isStored(seq uint64) bool {
+	if w.apps[seq] {
+		return true
+	}
 	for _, have := range w.stored {
 		if have[seq] > 0 {
 			return true
@@ -279,6 +328,7 @@ func (w *world) crash() { w.open() }
 func (w *world) drain() {
 	for range 2000 {
 		w.now = w.now.Add(time.Minute)
+		w.write()
 		w.step()
 		for name, b := range w.flights {
 			delete(w.flights, name)
@@ -297,7 +347,7 @@ func (w *world) drain() {
 				out[i] = event.Outcome{Verdict: event.Stored}
 				w.sentBy[it.seq] = true
 			}
-			w.d.answered(w.now, b.lane, answer{kind: answerVerdicts, sent: true, verdicts: out}, 0)
+			w.d.answered(w.now, b.lane, answer{kind: answerVerdicts, sent: true, verdicts: out, said: w.says(name)}, 0)
 		}
 		if len(w.d.open) == 0 && w.d.after == uint64(len(w.log))+1 && len(w.flights) == 0 {
 			w.write()
@@ -308,7 +358,7 @@ func (w *world) drain() {
 }
 
 func (w *world) describe() string {
-	return fmt.Sprintf("%d open, %d set aside, after %d, log %d, lanes %d", len(w.d.open), w.d.asides, w.d.after, len(w.log), len(w.d.lanes))
+	return fmt.Sprintf("%d open, %d set aside, after %d, log %d, lanes %d, flights %v, undecided %v, first %+v", len(w.d.open), w.d.asides, w.d.after, len(w.log), len(w.d.lanes), w.flights, w.d.undecided(), w.d.open[0])
 }
 
 // finish checks that every event has ended once.

@@ -19,15 +19,16 @@ import (
 
 // An Outbox is the outgoing half of a sidecar. Publishing works from New on; deliveries are made while Run runs.
 type Outbox struct {
-	cfg     Config
-	store   *store.Store
-	log     *slog.Logger
-	metrics *counters
-	ids     *dedup.Window
-	tail    *tail
-	client  *retryablehttp.Client
-	owned   *dial.Transport // closed when Run ends; nil if it came with the config
-	bytes   atomic.Int64    // of the events kept
+	cfg      Config
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *counters
+	ids      *dedup.Window
+	tail     *tail
+	client   *retryablehttp.Client
+	owned    *dial.Transport // closed when Run ends; nil if it came with the config
+	bytes    atomic.Int64    // of the events kept
+	patience *patience       // of publishes with the committer
 
 	full   chan struct{}                 // somebody was refused for want of room
 	table  atomic.Pointer[[]*subscriber] // by name; replaced, never changed
@@ -42,7 +43,7 @@ func New(cfg Config) (*Outbox, error) {
 	cfg = cfg.withDefaults()
 	o := &Outbox{
 		cfg: cfg, store: cfg.Store, log: cfg.Log.With("component", "outbox"),
-		full: make(chan struct{}, 1), joined: make(chan *subscriber),
+		patience: &patience{lasting: cfg.AcceptTimeout}, full: make(chan struct{}, 1), joined: make(chan *subscriber),
 	}
 	if o.cfg.Transport == nil {
 		o.owned = dial.NewTransport(dial.Config{AllowLoopback: true})

@@ -71,9 +71,11 @@ func (p *publication) pair() {
 
 // store makes the publication durable. After an error nothing of it is stored, except for store.ErrFenced: then nobody knows.
 func (p *publication) store(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.o.cfg.AcceptTimeout)
-	defer cancel()
-	return p.o.store.Commit(ctx, store.Op{
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// From here on it does not matter whether the app still waits: who has no answer asks again.
+	return p.o.store.Commit(p.o.patience.begin(), store.Op{
 		Class: store.Intake, Events: len(p.items), Bytes: p.size, Apply: p.apply, Done: p.done,
 	})
 }
@@ -159,6 +161,8 @@ func (p *publication) done(err error) {
 	p.o.bytes.Add(int64(size))
 	p.o.tail.append(entries)
 	for _, s := range p.o.all() {
-		s.nudge()
+		if !s.sated.Load() {
+			s.nudge()
+		}
 	}
 }

@@ -60,6 +60,8 @@ func TestPublishRefuses(t *testing.T) {
 		{"no data", "/outbox", `{"type":"a.b"}`, nil, 400, "missing_field"},
 		{"two ids", "/outbox", `{"id":"x","type":"a.b","data":1}`, []string{"Idempotency-Key", "y"}, 400, "id_mismatch"},
 		{"two keys", "/outbox", `{"key":"x","type":"a.b","data":1}`, []string{"X-Event-Key", "y"}, 400, "invalid_field"},
+		{"empty id", "/outbox", ok, []string{"Idempotency-Key", ""}, 400, "invalid_field"},
+		{"empty quoted id", "/outbox", ok, []string{"Idempotency-Key", `""`}, 400, "invalid_field"},
 		{"broken quotes", "/outbox", ok, []string{"Idempotency-Key", `"a`}, 400, "invalid_field"},
 		{"foreign source", "/outbox", `{"source":"other","type":"a.b","data":1}`, nil, 403, "source_not_allowed"},
 		{"allowed source", "/outbox", `{"source":"legacy","type":"a.b","data":1}`, nil, 202, ""},

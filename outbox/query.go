@@ -82,6 +82,9 @@ func (s *subscriber) delivery(seq uint64, e *entry, letter deadletter.Letter) (o
 	out = Delivery{Service: s.service, Letter: letter.ID, Attempts: letter.Attempts}
 	if it := s.d.find(seq); it != nil {
 		out.State, out.Attempts, out.Reason = Waiting, it.attempts, it.reason
+		if it.reason == "" && s.d.unreachable() {
+			out.Reason = heldByLane
+		}
 		return out, true
 	}
 	if letter.ID != "" && letter.State != deadletter.Resolved {
@@ -115,6 +118,11 @@ func (s *subscriber) delivery(seq uint64, e *entry, letter deadletter.Letter) (o
 	return out, true
 }
 
+// unreachable reports whether no known instance answers as it should.
+func (d *dispatcher) unreachable() bool {
+	return len(d.lanes) > 0 && !slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.known && !l.failing() })
+}
+
 // unseen reports whether seq has not been looked at.
 func (d *dispatcher) unseen(seq uint64) bool {
 	return seq >= d.after && !slices.ContainsFunc(d.restored, func(r [2]uint64) bool { return r[0] <= seq && seq <= r[1] }) &&
@@ -143,7 +151,7 @@ func (d *dispatcher) appliedThere(e *entry) bool {
 
 // done reports whether an instance that has the event is done with it.
 func (r *instanceRecord) done(seq, key uint64) bool {
-	if seq <= r.Applied {
+	if seq <= max(r.Applied, r.Base) {
 		return true
 	}
 	if key == 0 || r.OpenAll || r.StoreID == "" {
@@ -173,7 +181,7 @@ func (s *subscriber) figures() SubscriberStatus {
 	next = max(next, d.after) // what was published in between
 	st := SubscriberStatus{
 		Service: s.service, Types: d.spans.types(), Paused: d.paused, StartSeq: d.start, Cursor: d.cursor(), Counts: d.counts,
-		Accepted: next - d.start, Waiting: d.waiting() + d.unread(next), SetAside: d.asides,
+		Gone: d.gone, Accepted: next - d.start, Waiting: d.waiting() + d.unread(next), SetAside: d.asides,
 	}
 	for _, it := range d.open {
 		if it.letter != "" {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,12 +33,19 @@ func (s *sender) read(p parcel, id string, resp *http.Response, text []byte) ans
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized && said.Code == "stale":
 		s.follow(said.Clock, time.Now())
-	case resp.StatusCode == http.StatusBadRequest:
+	case resp.StatusCode == http.StatusBadRequest && slices.Contains(aboutEvents, said.Code):
 		ans.kind = answerRefused
 	case resp.StatusCode == http.StatusRequestEntityTooLarge:
 		ans.kind = answerTooLarge
 	}
 	return ans
+}
+
+// aboutEvents are the codes of a 400 that speaks of what was sent. What happened to a request on its way (a body cut short,
+// headers that came twice) is no event's fault.
+var aboutEvents = []string{
+	"bad_frame", "duplicate_field", "invalid_field", "invalid_json", "invalid_utf8", "missing_field", "not_an_object", "too_deep",
+	"trailing_data", "unsupported_field",
 }
 
 // readVerdicts believes an answer only if the subscriber's own service signed it, for this batch and this store.

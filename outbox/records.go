@@ -215,14 +215,34 @@ type subscriberRecord struct {
 	Counts    Settled                   `json:"counts"`
 	Instances map[string]instanceRecord `json:"instances,omitempty"`
 	Paused    bool                      `json:"paused,omitempty"`
+	Log       string                    `json:"log"` // store id of this side: what instances say counts in its seqs
+	Set       uint64                    `json:"set,omitempty"`
+	Mixed     uint64                    `json:"mixed,omitempty"`
+	Gone      uint64                    `json:"gone,omitempty"`
 }
 
-// instanceRecord is what one instance has said of itself in its last answer.
+// in returns r for the log with that id. What instances have said of another log says nothing of this one.
+func (r subscriberRecord) in(log string) subscriberRecord {
+	if r.Log == log {
+		return r
+	}
+	instances := make(map[string]instanceRecord, len(r.Instances))
+	for name, said := range r.Instances {
+		instances[name] = instanceRecord{StoreID: said.StoreID, Stray: said.Stray, Former: said.Former}
+	}
+	r.Log, r.Instances = log, instances
+	return r
+}
+
+// instanceRecord is what one instance has said of itself in its last answer, and what is known of its stores.
 type instanceRecord struct {
 	StoreID  string   `json:"storeId"`
 	Applied  uint64   `json:"applied"`
 	OpenKeys []uint64 `json:"openKeys,omitempty"`
 	OpenAll  bool     `json:"openAll,omitempty"`
+	Base     uint64   `json:"base,omitempty"`   // up to this seq an earlier store of it was done
+	Stray    uint64   `json:"stray,omitempty"`  // the greatest seq that it has stored without being its home
+	Former   []string `json:"former,omitempty"` // stores that it has lost
 }
 
 // totalsRecord holds the bytes of the events from the tail up to Seq.

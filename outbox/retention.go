@@ -71,7 +71,9 @@ func (o *Outbox) removeSettled(ctx context.Context) error {
 		if err := run.moveAll(ctx); err != nil {
 			return fmt.Errorf("keep what is owed of events %d to %d: %w", run.from, run.to, err)
 		}
-		if err := o.store.Commit(ctx, store.Op{Class: store.Lazy, Apply: run.apply, Done: run.done}); err != nil {
+		if err := o.store.Commit(ctx, store.Op{Class: store.Lazy, Apply: run.apply, Done: run.done}); errors.Is(err, errNeeded) {
+			return nil // the next look plans anew
+		} else if err != nil {
 			return fmt.Errorf("remove events %d to %d: %w", run.from, run.to, err)
 		}
 	}
@@ -137,6 +139,9 @@ func (o *Outbox) planRemoval(before time.Time) (*removal, error) {
 	return run, o.store.View(run.findAsides)
 }
 
+// errNeeded says that a run is to be read again, since an inbox has lost its disk or a subscription reaches back.
+var errNeeded = errors.New("events to be removed are needed again")
+
 // removable returns the first kept seq, and the first one that somebody still needs in the log.
 func (o *Outbox) removable() (first, limit uint64) {
 	first, limit = o.store.Bounds(store.OutboxLog)
@@ -192,6 +197,9 @@ func (r *removal) moveAll(ctx context.Context) error {
 
 // apply removes the run.
 func (r *removal) apply(tx *store.Tx) error {
+	if _, limit := r.o.removable(); r.to >= limit {
+		return errNeeded
+	}
 	for _, seq := range r.present {
 		tx.Remove(eventKey(seq))
 	}

@@ -8,6 +8,8 @@ import (
 // setPeers takes the instances that are known now.
 func (d *dispatcher) setPeers(peers []peer) {
 	d.epoch++
+	d.rename(peers)
+	d.mix(peers)
 	for _, l := range d.lanes {
 		l.known = l.known && slices.ContainsFunc(peers, func(p peer) bool { return p.name == l.name })
 	}
@@ -21,12 +23,12 @@ func (d *dispatcher) setPeers(peers []peer) {
 		d.lanes = append(d.lanes, l)
 	}
 	d.dropLanes()
-	slices.SortFunc(d.lanes, func(a, b *lane) int {
-		if a.name < b.name {
-			return -1
+	slices.SortFunc(d.lanes, func(a, b *lane) int { return compareName(a.name, b.name) })
+	for _, p := range peers {
+		if !slices.Contains(d.said[p.name].Former, p.storeID) { // else the directory is behind what has answered
+			d.notice(p.name, p.storeID)
 		}
-		return 1
-	})
+	}
 }
 
 func (d *dispatcher) dropLanes() {

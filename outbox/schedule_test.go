@@ -40,7 +40,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 func onFakeTime(t *testing.T, f func(t *testing.T, n *node, w *wire, inst event.Instance)) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &node{t: t, dir: t.TempDir(), key: signature.GeneratePrivateKey(), peers: newDirectory()}
-		w := &wire{in: &inbox{t: t, service: "payment", name: "pay-1", key: signature.GeneratePrivateKey(), sender: n.key.Public()}}
+		w := &wire{in: &inbox{t: t, service: "payment", name: "pay-1", store: "st_pay-1", key: signature.GeneratePrivateKey(), sender: n.key.Public()}}
 		var err error
 		n.store, err = store.Open(store.Config{Dir: n.dir, Service: "order-service", BallastBytes: -1, MinFreeBytes: -1, AllowUnsafeFS: true})
 		if err != nil {

@@ -86,13 +86,6 @@ func (s spans) clone() spans {
 	return out
 }
 
-// A backfill is a second reading of a part of the log that a new subscription reaches back into. Up to To, what the spans of
-// then asked for has been dealt with: only what they did not ask for is looked at.
-type backfill struct {
-	To    uint64 `json:"to"`
-	Spans spans  `json:"spans"`
-}
-
 // maxEnded is how many ended subscriptions are remembered for the sake of status, once nothing is owed by them any more.
 const maxEnded = 32
 

@@ -93,6 +93,7 @@ type received struct {
 type inbox struct {
 	t             *testing.T
 	service, name string
+	store         string // its id; changes with its disk
 	key           signature.PrivateKey
 	sender        signature.PublicKey
 	server        *httptest.Server
@@ -108,7 +109,7 @@ type inbox struct {
 }
 
 func newInbox(t *testing.T, service, name string, sender signature.PublicKey) *inbox {
-	in := &inbox{t: t, service: service, name: name, key: signature.GeneratePrivateKey(), sender: sender}
+	in := &inbox{t: t, service: service, name: name, store: "st_" + name, key: signature.GeneratePrivateKey(), sender: sender}
 	in.server = httptest.NewServer(in)
 	t.Cleanup(in.server.Close)
 	return in
@@ -116,7 +117,7 @@ func newInbox(t *testing.T, service, name string, sender signature.PublicKey) *i
 
 func (in *inbox) instance(types ...string) event.Instance {
 	return event.Instance{
-		Service: in.service, Name: in.name, StoreID: "st_" + in.name, URL: in.server.URL, Boot: 1,
+		Service: in.service, Name: in.name, StoreID: in.store, URL: in.server.URL, Boot: 1,
 		Subscriptions: []event.Subscription{{Types: types, Since: time.Now(), From: "earliest"}},
 	}
 }
@@ -176,7 +177,7 @@ func (in *inbox) parse(body []byte) (event.BatchHeader, []received) {
 
 func (in *inbox) answer(w http.ResponseWriter, id string, header event.BatchHeader, events []received) {
 	a := event.BatchAnswer{
-		From: event.Party{Service: in.service, Instance: in.name, StoreID: "st_" + in.name}, To: header.From.StoreID,
+		From: event.Party{Service: in.service, Instance: in.name, StoreID: in.store}, To: header.From.StoreID,
 		Applied: in.applied, OpenAll: in.openAll, Clock: time.Now(),
 	}
 	for _, e := range events {
@@ -296,6 +297,18 @@ func (n *node) close() {
 		n.t.Errorf("close: %v", err)
 	}
 	n.store = nil
+}
+
+// crash ends the process without its last writes: the store takes nothing more before the outbox knows that it is to stop.
+func (n *node) crash() {
+	n.t.Helper()
+	n.server.Close()
+	if err := n.store.Close(); err != nil {
+		n.t.Errorf("close: %v", err)
+	}
+	n.stop()
+	n.store = nil
+	n.start()
 }
 
 func (n *node) restart() {

@@ -46,6 +46,7 @@ type SubscriberStatus struct {
 	Waiting   uint64       `json:"waiting"`  // open, set aside and not yet looked at
 	SetAside  int          `json:"setAside"` // of Waiting
 	Replaying int          `json:"replaying"`
+	Gone      uint64       `json:"gone"` // events that instances lost with their disks, at most, and that the log no longer had to send again; Stored counts them
 	InFlight  int          `json:"inFlight"`
 	OldestAt  time.Time    `json:"oldestAt,omitzero"` // acceptance of the oldest open event
 	Lanes     []LaneStatus `json:"lanes"`

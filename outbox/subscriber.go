@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hooksidecar/hooksidecar/internal/deadletter"
 	"github.com/hooksidecar/hooksidecar/internal/event"
 	"github.com/hooksidecar/hooksidecar/internal/store"
 )
@@ -19,6 +20,7 @@ const (
 	maxAside     = 1 << 16         // per subscriber; what is set aside is also held in memory, without its bytes
 	graceTime    = 5 * time.Second // for requests under way when Run is asked to stop
 	lazyCursor   = 5 * time.Second // how long a cursor that only passed others' events may stay unwritten
+	refreshEvery = time.Second     // between two requests for a newer descriptor
 	pauseOnError = time.Second     // before a read or write that failed is tried again
 )
 
@@ -29,6 +31,7 @@ type subscriber struct {
 	createdAt time.Time
 	metrics   *subscriberCounters
 	wake      chan struct{}         // something has changed
+	sated     atomic.Bool           // there is no room for more events: publish need not wake the loop
 	routes    atomic.Pointer[spans] // as far as durable, for publish
 
 	mu       sync.Mutex // guards what follows; never held over I/O
@@ -40,6 +43,7 @@ type subscriber struct {
 }
 
 func (o *Outbox) newSubscriber(r subscriberRecord) *subscriber {
+	r = r.in(o.store.ID())
 	s := &subscriber{
 		o: o, service: r.Service, createdAt: r.CreatedAt, wake: make(chan struct{}, 1), written: make(chan struct{}),
 		durable: r.Cursor,
@@ -78,6 +82,7 @@ func (s *subscriber) restoreAsides(sn *store.Snapshot) error {
 		}
 		s.d.restoreAside(asideSeq(rec.Key), r)
 	}
+	s.d.endUnwanted() // what was in flight when that changed
 	return nil
 }
 
@@ -142,6 +147,8 @@ type loop struct {
 	pauseTo  time.Time // nothing is read or written again before; zero: no matter
 	savedAt  time.Time
 	wakeAt   time.Time
+
+	refreshed time.Time // when a newer descriptor was last asked for
 }
 
 // run acts for the subscriber until ctx ends. It returns once its requests have ended and its state is written.
@@ -171,12 +178,17 @@ func (l *loop) step(now time.Time) (more bool) {
 	l.pauseTo = time.Time{}
 	more = l.load()
 	l.mu.Lock()
+	replacements := l.d.replacements
+	l.d.replacements = nil
 	a := l.d.next(now)
 	parcels := make([]parcel, len(a.send))
 	for i, b := range a.send {
 		parcels[i] = l.pack(b)
 	}
 	l.mu.Unlock()
+	for _, r := range replacements {
+		l.replaced(r)
+	}
 	for i, b := range a.send {
 		l.dispatch(b.lane, parcels[i])
 	}
@@ -189,19 +201,52 @@ func (l *loop) step(now time.Time) (more bool) {
 func (l *loop) load() bool {
 	l.mu.Lock()
 	room, bytes, from := l.d.room()
+	again := l.d.rereads(from)
 	l.mu.Unlock()
+	l.sated.Store(room == 0) // every change that makes room leads back here
 	if room == 0 || from >= l.o.tail.end() {
 		return false
 	}
 	entries, through, err := l.o.readLog(from, room, bytes)
+	var buried map[uint64]bool
+	if err == nil && again {
+		buried, err = l.buried(entries)
+	}
 	if err != nil {
 		l.pause(err, "the log cannot be read, will try again")
 		return false
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if room, _, now := l.d.room(); room == 0 || now != from {
+		return true // in the meantime something else is to be read
+	}
+	l.d.buried = buried
 	l.d.loaded(entries, through)
-	l.mu.Unlock()
+	l.d.buried = nil
 	return true
+}
+
+// buried returns which of entries have a dead letter that has not been resolved: they are not sent again by themselves.
+func (l *loop) buried(entries []*entry) (map[uint64]bool, error) {
+	out := map[uint64]bool{}
+	err := l.o.store.View(func(sn *store.Snapshot) error {
+		for _, e := range entries {
+			ev, err := event.ParseAttributes(e.attributes)
+			if err != nil {
+				return err // every entry was parsed when it was read
+			}
+			letter, ok, err := deadletter.Get(sn, deadletter.ID(deadletter.Outbox, l.service, ev.Source, ev.ID))
+			if err != nil {
+				return err
+			}
+			if ok && letter.Seq == e.seq && letter.State != deadletter.Resolved {
+				out[e.seq] = true
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (l *loop) pause(err error, message string) {
@@ -315,6 +360,16 @@ func (l *loop) report(snd *sender, p parcel, ans answer) {
 		"subscriber", p.service, "instance", p.to.name, "url", p.to.url, "problem", ans.problem)
 }
 
+// replaced says that an inbox has lost its disk.
+func (l *loop) replaced(r replacement) {
+	l.metrics.replaced.Inc()
+	first, _ := l.o.store.Bounds(store.OutboxLog)
+	l.o.log.Error("inbox replaced: what it may have lost with its store is sent again",
+		"alert", "inbox_replaced", "subscriber", l.service, "instance", r.instance, "store", r.is, "former_store", r.was,
+		"from_seq", r.from, "to_seq", r.to, "oldest_kept_seq", first)
+	l.o.cfg.Directory.Refresh(l.service)
+}
+
 func (l *loop) count(p parcel, ans answer, took time.Duration) {
 	m := l.metrics
 	m.batchSize.Update(float64(len(p.deliveries)))
@@ -376,7 +431,8 @@ func (l *loop) take(a arrived) {
 	l.mu.Lock()
 	refresh := l.d.answered(time.Now(), a.lane, a.ans, rand.Float64())
 	l.mu.Unlock()
-	if refresh {
+	if now := time.Now(); refresh && now.Sub(l.refreshed) >= refreshEvery {
+		l.refreshed = now
 		l.o.cfg.Directory.Refresh(l.service)
 	}
 }

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"net/http"
 	"slices"
 	"time"
 
@@ -41,8 +42,12 @@ func (d *dispatcher) answered(now time.Time, l *lane, ans answer, r float64) (re
 			it.redeliver = true
 		}
 	}
-	if ans.kind == answerVerdicts && len(ans.verdicts) != len(items) {
+	switch {
+	case ans.kind != answerVerdicts:
+	case len(ans.verdicts) != len(items):
 		ans.kind, ans.problem = answerWait, "the answer has another number of verdicts than the batch has events"
+	case l.outdated(ans.said.StoreID):
+		ans.kind, ans.problem = answerWait, "the store "+ans.said.StoreID+" answers, which another one has replaced"
 	}
 	switch ans.kind {
 	case answerVerdicts:
@@ -52,7 +57,15 @@ func (d *dispatcher) answered(now time.Time, l *lane, ans answer, r float64) (re
 	case answerTooLarge:
 		d.tooLarge(l, items, ans)
 	default:
+		if ans.status == http.StatusRequestEntityTooLarge && len(items) > 1 {
+			l.halve(items) // says somebody in between, who cannot condemn an event
+		}
 		d.backOff(now, l, ans, r)
+	}
+	for _, it := range items { // the subscriptions may have changed while they were in flight
+		if !it.done && !d.spans.wants(it.typ, it.version) {
+			d.unsubscribe(it)
+		}
 	}
 	d.compact()
 	d.dropLanes()
@@ -77,18 +90,15 @@ func (d *dispatcher) refused(l *lane, items []*item, ans answer) {
 	}
 }
 
-// tooLarge halves what the lane sends from now on; what is too large alone is dead.
+// tooLarge halves what the lane sends from now on; what is too large alone is dead, and says nothing about the others.
 func (d *dispatcher) tooLarge(l *lane, items []*item, ans answer) {
 	l.works()
 	if len(items) == 1 {
 		d.bury(items[0], "too_large", ans)
+		l.maxEvents, l.maxBytes = maxBatchEvents, maxBatchBytes
 		return
 	}
-	size := 0
-	for _, it := range items {
-		size += it.size
-	}
-	l.maxEvents, l.maxBytes = max(1, len(items)/2), max(1, size/2)
+	l.halve(items)
 }
 
 // judge gives each event its verdict.
@@ -100,6 +110,7 @@ func (d *dispatcher) judge(now time.Time, l *lane, items []*item, ans answer, r 
 		switch o := ans.verdicts[i]; o.Verdict {
 		case event.Stored, event.Duplicate:
 			settled = true
+			d.storedAt(l, it)
 			d.settle(it, &d.counts.Stored)
 		case event.Rejected:
 			settled = true
@@ -128,6 +139,7 @@ func (d *dispatcher) judge(now time.Time, l *lane, items []*item, ans answer, r 
 			kept[it.key] = true
 		}
 	}
+	d.said[l.name] = l.answered
 	if settled || !busy {
 		l.works()
 	}
@@ -146,7 +158,7 @@ func (d *dispatcher) judge(now time.Time, l *lane, items []*item, ans answer, r 
 // holdBack makes it wait because its inbox asked for that. If that has gone on for long, the cursor need not wait with it.
 func (d *dispatcher) holdBack(it *item, now time.Time, r float64) {
 	it.held++
-	it.notBefore = now.Add(d.retry.Wait(it.held, r))
+	it.notBefore = d.gather(now, d.retry.Wait(it.held, r))
 	it.reason = heldByAnswer
 	if it.heldSince.IsZero() {
 		it.heldSince = now
@@ -156,6 +168,18 @@ func (d *dispatcher) holdBack(it *item, now time.Time, r float64) {
 	}
 }
 
+// gatherEvery is how far apart events that wait long are tried: those that are due in between go together, however many wait.
+const gatherEvery = time.Second
+
+// gather returns when an event that is to wait is tried. Each sender has seconds of its own, so that they do not come together.
+func (d *dispatcher) gather(now time.Time, wait time.Duration) time.Time {
+	at := now.Add(wait)
+	if wait < gatherEvery {
+		return at
+	}
+	return at.Add(-d.phase).Truncate(gatherEvery).Add(gatherEvery + d.phase)
+}
+
 func codeOf(o event.Outcome) string {
 	if o.Code == "" {
 		return "rejected"
@@ -163,14 +187,14 @@ func codeOf(o event.Outcome) string {
 	return o.Code
 }
 
-// hear keeps what the instance says of itself.
+// hear keeps what the instance says of itself. Applied may go down: a set-aside event, or a replay, that the instance gets late
+// is open there below what it had been done with, and would be lost with its disk.
 func (d *dispatcher) hear(l *lane, said instanceRecord) {
+	d.notice(l.name, said.StoreID)
 	slices.Sort(said.OpenKeys)
-	if said.StoreID == l.answered.StoreID {
-		said.Applied = max(said.Applied, l.answered.Applied)
-	}
-	l.answered = said
-	d.said[l.name] = said
+	said.Applied = min(said.Applied, d.top()) // no instance can be done with what it was not given
+	said.Base, said.Stray, said.Former = l.answered.Base, l.answered.Stray, l.answered.Former
+	d.hears(l.name, said)
 	d.pending.moved = true
 }
 
@@ -206,6 +230,9 @@ func (d *dispatcher) unsubscribe(it *item) {
 // end takes it out of the open events; compact removes it from the list.
 func (d *dispatcher) end(it *item) {
 	it.done = true
+	if d.fill != nil && it.seq >= d.after {
+		d.ended[it.seq] = true
+	}
 	if it.aside {
 		d.asides--
 		d.pending.drop(it)
@@ -223,37 +250,18 @@ func (d *dispatcher) compact() {
 // whose answer is awaited. It returns how many ended.
 func (d *dispatcher) setSpans(s spans) (ended int) {
 	d.spans = s
+	d.pending.mustWrite = true
+	return d.endUnwanted()
+}
+
+// endUnwanted ends open events that nobody asks for any more.
+func (d *dispatcher) endUnwanted() (ended int) {
 	for _, it := range d.open {
-		if !it.inFlight && !s.wants(it.typ, it.version) {
+		if !it.inFlight && !d.spans.wants(it.typ, it.version) {
 			d.unsubscribe(it)
 			ended++
 		}
 	}
 	d.compact()
-	d.pending.mustWrite = true
 	return ended
-}
-
-// reachBack reads the log again from seq on, for what the spans until now did not ask for. It reports whether it could: an
-// earlier second reading has to be over first.
-func (d *dispatcher) reachBack(seq uint64) bool {
-	if n := len(d.restored); seq >= d.after && (n == 0 || seq > d.restored[n-1][1]) {
-		return true // not read yet: nothing to repeat
-	}
-	if d.fill != nil || len(d.restored) > 0 {
-		return false
-	}
-	for _, it := range d.open {
-		if !it.aside {
-			d.setAside(it, "backfill")
-		}
-	}
-	if seq < d.start {
-		d.counts.Skipped += d.start - seq
-		d.start = seq
-	}
-	d.fill = &backfill{To: d.after - 1, Spans: d.spans}
-	d.after = seq
-	d.pending.mustWrite = true
-	return true
 }
