@@ -12,6 +12,10 @@ const (
 	// softMemoryBytes is when the garbage collector begins to try harder, unless GOMEMLIMIT says otherwise.
 	softMemoryBytes = 256 << 20
 
+	// garbagePercent is GOGC unless the environment says otherwise. Most of what lives is the store's buffers, allocated once: as much
+	// garbage again beside them buys nothing (docs/PERFORMANCE.md, G7).
+	garbagePercent = 50
+
 	memoryTick = 5 * time.Second
 	burstBytes = 64 << 20 // allocated since memory was last given back: worth a collection
 	quietBytes = 4 << 20  // allocated in one tick: next to nothing is going on
@@ -19,9 +23,12 @@ const (
 
 // keepMemorySmall is the one owner of what this process does about its memory: a soft limit, and giving back what a burst has
 // left once that is over. The runtime alone would keep it for as long as nothing else happens. It returns when ctx ends.
-func keepMemorySmall(ctx context.Context, limited bool) {
-	if !limited && debug.SetMemoryLimit(-1) == math.MaxInt64 {
+func keepMemorySmall(ctx context.Context, env func(string) string) {
+	if env("GOMEMLIMIT") == "" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(softMemoryBytes)
+	}
+	if env("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
 	}
 	m := &burst{freed: allocated()}
 	m.last = m.freed

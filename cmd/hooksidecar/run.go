@@ -117,7 +117,7 @@ func (p *program) serve(ctx context.Context, c sidecar.Config) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	background.Go(func() { tellHangups(ctx, hangup, c.Log) })
-	background.Go(func() { keepMemorySmall(ctx, p.env("GOMEMLIMIT") != "") })
+	background.Go(func() { keepMemorySmall(ctx, p.env) })
 	node, err := sidecar.New(c)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package dial
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -24,8 +25,7 @@ type ClientConfig struct {
 func NewClient(c ClientConfig) *retryablehttp.Client {
 	return &retryablehttp.Client{
 		HTTPClient: &http.Client{
-			Transport:     onlyRoundTrip{c.Transport},
-			Timeout:       c.Timeout,
+			Transport:     attempt{c.Transport, c.Timeout},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		RetryMax:     1,
@@ -38,8 +38,38 @@ func NewClient(c ClientConfig) *retryablehttp.Client {
 	}
 }
 
-// onlyRoundTrip hides every other method of the transport, see Transport.
-type onlyRoundTrip struct{ http.RoundTripper }
+// An attempt is one request with its own time limit. http.Client has one too, but spends a goroutine and a timer on each request
+// if it does not know the transport. It also hides every other method of the transport, see Transport.
+type attempt struct {
+	transport http.RoundTripper
+	timeout   time.Duration // with the body of the answer; 0: none
+}
+
+func (a attempt) RoundTrip(r *http.Request) (*http.Response, error) {
+	if a.timeout <= 0 {
+		return a.transport.RoundTrip(r)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), a.timeout)
+	resp, err := a.transport.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = &timedBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// A timedBody ends the time limit when it is closed.
+type timedBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *timedBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.cancel()
+	return err
+}
 
 // onlyIfNothingSent leaves every other error, and every answer, to the caller.
 func onlyIfNothingSent(ctx context.Context, _ *http.Response, err error) (bool, error) {

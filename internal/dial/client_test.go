@@ -91,7 +91,9 @@ func TestAFailingPeerCostsOthersNoConnections(t *testing.T) {
 func TestRedirectsAreAnswers(t *testing.T) {
 	var reached atomic.Bool
 	target, _ := server(t, func(http.ResponseWriter, *http.Request) { reached.Store(true) })
-	url, _ := server(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusTemporaryRedirect) })
+	url, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, target, http.StatusTemporaryRedirect)
+	})
 	status, err := post(t, client(t, nil), url, "x")
 	if status != 307 || err != nil || reached.Load() {
 		t.Errorf("got %d, %v, followed %t, want 307", status, err, reached.Load())
@@ -223,6 +225,35 @@ func TestAnswersAreBounded(t *testing.T) {
 			t.Errorf("%s: got %d, %v, want an unknown outcome", path, status, err)
 		}
 	}
+}
+
+// A peer that switches protocols and then says nothing holds nobody up: by the client, and by the transport alone.
+func TestSwitchedProtocolIsAnError(t *testing.T) {
+	left := make(chan struct{}, 2)
+	url, _ := server(t, func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer c.Close()
+		_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"))
+		_, _ = c.Read(make([]byte, 1)) // until the client hangs up
+		left <- struct{}{}
+	})
+	if status, err := post(t, client(t, nil), url, "x"); !errors.Is(err, ErrSwitched) || NothingSent(err) {
+		t.Errorf("by the client: %d, %v, want %v", status, err, ErrSwitched)
+	}
+	<-left
+	tr := NewTransport(Config{AllowLoopback: true})
+	defer tr.Close()
+	r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := tr.RoundTrip(r); !errors.Is(err, ErrSwitched) || resp != nil {
+		t.Errorf("by the transport: %v, want %v", err, ErrSwitched)
+	}
+	<-left
 }
 
 func TestReadAnswer(t *testing.T) {

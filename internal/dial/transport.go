@@ -2,6 +2,7 @@ package dial
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"time"
@@ -76,8 +77,19 @@ func NewTransport(c Config) *Transport {
 	}}
 }
 
-// RoundTrip makes one request. It follows nothing.
-func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.inner.RoundTrip(r) }
+// ErrSwitched says that the answer was 101 Switching Protocols, which nothing here asks for.
+var ErrSwitched = errors.New("answered 101 Switching Protocols, which was not asked for")
+
+// RoundTrip makes one request. It follows nothing, and an answer that switches protocols is ErrSwitched: what comes after
+// it is the bare connection, whose reads no time limit of the client ends.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.inner.RoundTrip(r)
+	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
+		_ = resp.Body.Close() // and with it the connection
+		return nil, ErrSwitched
+	}
+	return resp, err
+}
 
 // Close closes the idle connections. Requests under way go on.
 func (t *Transport) Close() { t.inner.CloseIdleConnections() }
