@@ -8,7 +8,6 @@ import (
 
 	"github.com/hooksidecar/hooksidecar/internal/dedup"
 	"github.com/hooksidecar/hooksidecar/internal/event"
-	"github.com/hooksidecar/hooksidecar/internal/signature"
 	"github.com/hooksidecar/hooksidecar/internal/store"
 )
 
@@ -39,7 +38,8 @@ type accept struct {
 	from   event.Party // StoreID is empty if there is no log
 	cursor uint64
 	events []candidate
-	marks  []bool // of each event: a repeat cannot be excluded
+	marks  []bool            // of each event: a repeat cannot be excluded
+	heard  []event.Knowledge // of each event, what the other instances say; nil: nobody was asked
 	bytes  int
 
 	now time.Time // by the ageing clock
@@ -48,6 +48,7 @@ type accept struct {
 	outcomes []event.Outcome
 	stored   []*received
 	also     []aside
+	finished uint64              // the highest seq of those that another instance has finished; 0: none
 	blocked  map[uint64]struct{} // keys of events that were not stored
 	busy     bool
 }
@@ -63,7 +64,8 @@ func (a *accept) run(ctx context.Context) error {
 		}
 		return nil
 	}
-	a.judgeRepeats()
+	defer a.in.comes(a)()
+	a.judgeRepeats(ctx)
 	ctx, cancel := context.WithTimeout(ctx, acceptTimeout)
 	defer cancel()
 	err := a.in.store.Commit(ctx, store.Op{
@@ -76,35 +78,9 @@ func (a *accept) run(ctx context.Context) error {
 	return err
 }
 
-// judgeRepeats finds out which redeliveries may be repeats although this store does not know them: those that another
-// instance may have, which cannot be asked, and those that were accepted before this store was made.
-func (a *accept) judgeRepeats() {
-	a.marks = make([]bool, len(a.events))
-	siblings := false
-	asked := false
-	born := a.in.store.CreatedAt().Add(signature.Tolerance).UnixMilli() // the sender's clock may be ahead
-	for i := range a.events {
-		c := &a.events[i]
-		if !c.redelivery {
-			continue
-		}
-		if !asked {
-			siblings, asked = a.in.hasSiblings(), true
-		}
-		a.marks[i] = siblings || c.acceptedAt < born
-	}
-}
-
-// hasSiblings reports whether other instances of this service are known.
-func (in *Inbox) hasSiblings() bool {
-	return slices.ContainsFunc(in.cfg.Peers.Instances(in.cfg.Service), func(i event.Instance) bool {
-		return i.StoreID != in.store.ID()
-	})
-}
-
 func (a *accept) reset() {
 	a.outcomes = a.outcomes[:0]
-	a.stored, a.also = a.stored[:0], a.also[:0]
+	a.stored, a.also, a.finished = a.stored[:0], a.also[:0], 0
 	a.blocked = map[uint64]struct{}{}
 	a.busy = false
 	a.now = a.in.store.Clock().Now()
@@ -125,7 +101,7 @@ func (a *accept) apply(tx *store.Tx) error {
 		}
 		a.outcomes = append(a.outcomes, o)
 	}
-	if a.from.StoreID == "" || len(a.stored)+len(a.also) == 0 {
+	if a.from.StoreID == "" || len(a.stored)+len(a.also) == 0 && a.finished == 0 {
 		return nil
 	}
 	return a.putSender(tx)
@@ -169,6 +145,9 @@ func (a *accept) judge(tx *store.Tx, c *candidate, i int) (event.Outcome, error)
 	if known {
 		return a.repeat(tx, c, rec)
 	}
+	if o := a.elsewhere(c, i); o.Verdict != "" {
+		return o, nil
+	}
 	forgotten, doubtful := a.pastWindow(c)
 	if forgotten {
 		return event.Outcome{Verdict: event.Rejected, Code: "beyond_window",
@@ -196,64 +175,6 @@ func (a *accept) judge(tx *store.Tx, c *candidate, i int) (event.Outcome, error)
 	return event.Outcome{Verdict: event.Stored}, nil
 }
 
-// pastWindow says about a redelivery whose id is not known here whether it is so old that the id may have been forgotten.
-// It was forgotten if its log had come as far as that; it is doubtful if what was known of the log is forgotten too. What
-// was given after that, or to an earlier store, is not meant: the one is new, the other is marked.
-func (a *accept) pastWindow(c *candidate) (forgotten, doubtful bool) {
-	in := a.in
-	accepted := time.UnixMilli(c.acceptedAt)
-	if !c.redelivery || a.now.Sub(accepted) <= in.cfg.DedupWindow || accepted.Before(in.store.CreatedAt()) {
-		return false, false
-	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	s := in.senders[a.from.StoreID]
-	return s != nil && c.seq <= s.highest, s == nil
-}
-
-// repeat decides about an event whose id is known.
-func (a *accept) repeat(tx *store.Tx, c *candidate, rec dedup.Record) (event.Outcome, error) {
-	if rec.Digest != c.digest {
-		return event.Outcome{Verdict: event.Rejected, Code: "id_conflict",
-			Detail: "an event with this source and id, but other content, was stored before"}, nil
-	}
-	if a.from.StoreID == "" {
-		return event.Outcome{Verdict: event.Duplicate}, nil
-	}
-	elsewhere, err := a.cameFromElsewhere(tx, c, rec.Seq)
-	if err != nil {
-		return event.Outcome{}, err
-	}
-	if elsewhere {
-		if !a.in.mayJoin(a.from.StoreID, len(a.also)) {
-			return event.Outcome{Verdict: event.Busy}, nil
-		}
-		a.also = append(a.also, aside{c.seq, rec.Seq, c.key})
-	}
-	return event.Outcome{Verdict: event.Duplicate}, nil
-}
-
-// cameFromElsewhere reports whether the unsettled event with that inbox seq came under another log or seq, so that this
-// sender has to wait for it too before it counts as applied.
-func (a *accept) cameFromElsewhere(tx *store.Tx, c *candidate, inboxSeq uint64) (bool, error) {
-	log, seq, loaded, open := a.in.origin(inboxSeq)
-	if !open {
-		return false, nil
-	}
-	if !loaded {
-		val, ok, err := tx.Get(seqKey(eventPrefix, inboxSeq))
-		if err != nil || !ok {
-			return false, err
-		}
-		r, err := decodeReceived(inboxSeq, val)
-		if err != nil {
-			return false, err
-		}
-		log, seq = r.log, r.logSeq
-	}
-	return log != a.from.StoreID || seq != c.seq, nil
-}
-
 // putSender writes the sender's record, and remembers that its events are on the way, so that applied is not too high if
 // others of the same log are stored in the same group.
 func (a *accept) putSender(tx *store.Tx) error {
@@ -268,7 +189,7 @@ func (a *accept) putSender(tx *store.Tx) error {
 			return err
 		}
 	}
-	lowest, highest := uint64(noSeq), old.Highest
+	lowest, highest := uint64(noSeq), max(old.Highest, a.finished)
 	for _, r := range a.stored {
 		lowest, highest = min(lowest, r.logSeq), max(highest, r.logSeq)
 	}
@@ -322,6 +243,7 @@ func (a *accept) done(err error) {
 	}
 	if s != nil {
 		s.instance, s.cursor, s.at = a.from.Instance, max(a.cursor, s.cursor), a.now.UnixMilli()
+		s.highest = max(s.highest, a.finished)
 		for _, d := range a.also {
 			s.highest = max(s.highest, d.seq)
 			in.joins(s, a.from.StoreID, d)

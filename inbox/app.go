@@ -33,7 +33,7 @@ const (
 type appClient struct {
 	client    *retryablehttp.Client
 	transport http.RoundTripper
-	owned     *dial.Transport // closed by close; nil if it came with the config
+	owned     *dial.Direct // closed by close; nil if it came with the config
 	secret    *signature.Secret
 	urls      []string // by subscription
 	readiness string
@@ -51,7 +51,7 @@ type flight struct {
 func newAppClient(cfg *Config) (*appClient, error) {
 	c := &appClient{transport: cfg.Transport, secret: cfg.App.Secret, readiness: cfg.App.ReadinessURL}
 	if c.transport == nil {
-		c.owned = dial.NewTransport(dial.Config{
+		c.owned = dial.NewDirect(dial.Config{
 			AllowLoopback: true, HeaderTimeout: -1, PerHost: cfg.App.Concurrency + 1, // one for the readiness URL
 		})
 		c.transport = c.owned
@@ -136,9 +136,6 @@ func (c *appClient) setHeaders(h http.Header, fl *flight, e *event.Event, body [
 
 // readAnswer reads as much of an answer as is kept, and a bit more for the connection's sake.
 func readAnswer(resp *http.Response, now time.Time) answer {
-	if resp.StatusCode == http.StatusSwitchingProtocols { // what follows is no body, and reading it has no time limit
-		return answer{class: classRetry, last: deadletter.Answer{Status: resp.StatusCode, Header: answerHeaders(resp.Header)}}
-	}
 	kept, err := io.ReadAll(io.LimitReader(resp.Body, deadletter.MaxBodyBytes))
 	if err == nil {
 		_, err = io.CopyN(io.Discard, resp.Body, maxDrainBytes-deadletter.MaxBodyBytes)

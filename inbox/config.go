@@ -34,8 +34,10 @@ type Peers interface {
 	Keys(service string) []signature.PublicKey
 	// MaySpeakFor reports whether service may send events of source.
 	MaySpeakFor(service, source string) bool
-	// Instances returns the known instances of service.
+	// Instances returns the known instances of service, reachable or not.
 	Instances(service string) []event.Instance
+	// Changed returns a channel that is closed at the next change of what is known; nil if there never is one.
+	Changed() <-chan struct{}
 }
 
 // Config says what an inbox belongs to, whom it believes, and how it treats the app.
@@ -49,6 +51,7 @@ type Config struct {
 	App           App
 	Subscriptions []Subscription    // tried in this order for each event
 	Transport     http.RoundTripper // to the app; nil: one of its own, which keeps a connection per concurrent request
+	PeerTransport http.RoundTripper // to other instances of the service; nil: one of its own
 
 	DedupWindow time.Duration // how long an id is remembered; 0: 7 d
 	Retention   time.Duration // how long a settled event is kept; 0: 7 d

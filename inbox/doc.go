@@ -7,6 +7,8 @@
 //     was addressed to this service.
 //   - The app gets an event once per (source, id) inside the dedup window. Where a repeat cannot be excluded it is marked,
 //     X-Delivery-Redelivered: true. What was unsettled when the process started is marked too.
+//   - What another instance of the service has finished is not forwarded here, if that instance can be asked: a redelivery
+//     that is not known here, and what was unsettled at start or while the two could not reach each other.
 //   - Events of one (source, key) are forwarded in the order in which they arrived, one at a time, through retries and restarts.
 //     Events without a key never wait for each other.
 //   - An event is forwarded until the app takes it or it becomes a dead letter. An app that is down, sick, or asks for a
@@ -23,9 +25,10 @@
 //
 //	handler.go, direct.go  HTTP in: the batch of a sidecar, or a single event
 //	verify.go              who sent it
-//	accept.go              the one transaction that decides: duplicate, conflict, or stored
+//	siblings.go, known.go  what other instances of the service know: the question and the answer
+//	accept.go, repeat.go   the one transaction that decides: duplicate, conflict, or stored
 //	tail.go                hand-over in memory to the forwarder, which else reads the log
-//	forwarder.go           the pure state machine: what goes when, and what an answer means; with item.go, window.go, app_state.go
+//	forwarder.go           the pure state machine: what goes when, and what an answer means; with item.go, window.go, app_state.go, doubt.go
 //	app.go, answer.go      HTTP to the app
 //	settle.go              the one writer of final states, of attempts and of the cursor
 //	sender_log.go          what each sender is told: applied, open keys

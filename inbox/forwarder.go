@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/hooksidecar/hooksidecar/internal/backoff"
@@ -24,16 +25,18 @@ const (
 	reasonLost      = "event_lost"
 	reasonNoSub     = "no_subscription"
 	reasonExhausted = "attempts_exhausted"
+	reasonElsewhere = "by another instance"
 )
 
 // A changeKind says what a change asks the settler to make durable.
 type changeKind uint8
 
 const (
-	changeDone   changeKind = iota // settled: the app has it
-	changeDead                     // settled: a letter
-	changeRecord                   // attempts and due time, or that the cursor may pass it
-	changeParks                    // the set of parked subscriptions
+	changeDone      changeKind = iota // settled: the app has it
+	changeDead                        // settled: a letter
+	changeElsewhere                   // settled: another instance has finished it
+	changeRecord                      // attempts and due time, or that the cursor may pass it
+	changeParks                       // the set of parked subscriptions
 )
 
 // A change is something that the settler must make durable; it is a copy, so that the forwarder can go on.
@@ -43,6 +46,9 @@ type change struct {
 	reason string
 	last   deadletter.Answer
 }
+
+// ends reports whether the change settles an event that is held until that is durable.
+func (c *change) ends() bool { return c.kind == changeDead || c.kind == changeElsewhere }
 
 // A forwarder decides which event goes to the app when, and what an answer means. It is a pure state machine: inputs and the
 // time go in; next, changes and closed say what is to be done. It does no I/O and is not safe for concurrent use.
@@ -56,7 +62,7 @@ type change struct {
 //	                     └──── waiting ◀───┘
 //	                      due
 //
-// A parked item is a ready one whose subscription is parked. A crash leaves what the records say: everything that is not
+// A parked item is a ready one whose subscription is parked; one in doubt waits as asking before it flies, see doubt.go. A crash leaves what the records say: everything that is not
 // settled in the inbox cursor starts again as blocked, ready or waiting, and is marked.
 type forwarder struct {
 	lettersPerOp int           // written in one operation
@@ -72,6 +78,9 @@ type forwarder struct {
 	due      dueHeap
 	flying   int
 	recorded int // items whose record is durable or being written
+
+	doubts      []uint64 // seqs of items in doubt about which nobody was asked yet
+	doubtBefore uint64   // what is loaded and has a lower seq is in doubt
 
 	read   uint64 // next seq of the log to be loaded
 	cursor uint64 // all up to here is settled or has a record
@@ -133,6 +142,9 @@ func (f *forwarder) skip(to uint64) {
 func (f *forwarder) add(it *item) {
 	it.order = it.seq
 	f.items[it.seq] = it
+	if it.doubt {
+		f.doubts = append(f.doubts, it.seq)
+	}
 	if it.key == 0 {
 		f.admit(it)
 		return
@@ -154,6 +166,8 @@ func (f *forwarder) add(it *item) {
 // admit lets an item go that nothing of its key is in front of.
 func (f *forwarder) admit(it *item) {
 	switch {
+	case it.elsewhere:
+		f.endElsewhere(it)
 	case !it.due.IsZero():
 		it.state = stateWaiting
 		heap.Push(&f.due, it)
@@ -176,6 +190,8 @@ func (f *forwarder) start(now time.Time) []*item {
 	for len(f.ready) > 0 && f.app.mayStart(now, f.flying, f.limit) {
 		it := heap.Pop(&f.ready).(*item)
 		switch {
+		case it.doubt:
+			it.state = stateAsking
 		case it.sub < 0:
 			f.bury(it, reasonNoSub, deadletter.Answer{})
 		case f.parked[it.sub]:
@@ -301,6 +317,10 @@ func (f *forwarder) useAttempt(it *item, a answer, now time.Time, r float64) {
 
 // bury gives an item up; it holds its key until the letter is durable.
 func (f *forwarder) bury(it *item, reason string, last deadletter.Answer) {
+	if it.elsewhere {
+		f.endElsewhere(it)
+		return
+	}
 	it.state = stateSaving
 	it.dying = true
 	f.change(changeDead, it, reason, last)
@@ -337,14 +357,14 @@ func (f *forwarder) writing(pending []change) (now, later []change) {
 		case c.kind == changeDead:
 			letters++
 		}
-		if c.kind == changeRecord || c.kind == changeDead {
+		if c.kind == changeRecord || c.ends() {
 			bytes += c.bytes()
 			if len(later) > 0 || letters > f.lettersPerOp || bytes > changeBytesPerOp && bytes > c.bytes() {
 				later = append(later, *c)
 				continue
 			}
 		}
-		if c.kind == changeDead && it != nil {
+		if c.ends() && it != nil {
 			it.settled = true
 		}
 		now = append(now, *c)
@@ -356,10 +376,10 @@ func (f *forwarder) writing(pending []change) (now, later []change) {
 // saved takes that a change is durable.
 func (f *forwarder) saved(c *change) {
 	it := f.items[c.item.seq]
-	if it == nil || c.kind != changeRecord && c.kind != changeDead {
+	if it == nil || c.kind != changeRecord && !c.ends() {
 		return
 	}
-	if c.kind == changeDead {
+	if c.ends() {
 		f.remove(it)
 		return
 	}
@@ -379,16 +399,28 @@ func (f *forwarder) remove(it *item) {
 		f.recorded--
 	}
 	if it.key != 0 {
-		lane := f.lanes[it.key]
-		lane[0] = nil
-		if lane = lane[1:]; len(lane) == 0 {
-			delete(f.lanes, it.key)
-		} else {
-			f.lanes[it.key] = lane
-			f.admit(lane[0])
-		}
+		f.leave(it)
 	}
 	f.advance()
+}
+
+// leave takes an item out of its lane. Behind the head are only what another instance has finished, which nobody overtakes.
+func (f *forwarder) leave(it *item) {
+	lane := f.lanes[it.key]
+	if lane[0] != it {
+		place := slices.Index(lane, it)
+		f.lanes[it.key] = slices.Delete(lane, place, place+1)
+		return
+	}
+	lane[0] = nil
+	if lane = lane[1:]; len(lane) == 0 {
+		delete(f.lanes, it.key)
+		return
+	}
+	f.lanes[it.key] = lane
+	if !lane[0].dying { // else it leaves too, once that is durable
+		f.admit(lane[0])
+	}
 }
 
 // resume lets everything go again: what is parked, paused or suspect. With accept, what the app refuses becomes dead

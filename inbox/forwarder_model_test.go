@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hooksidecar/hooksidecar/internal/backoff"
+	"github.com/hooksidecar/hooksidecar/internal/event"
 )
 
 // A world is everything around a forwarder: the log, what is durable, and an app that answers as it likes. It checks after
@@ -33,6 +34,11 @@ type world struct {
 	inOp    bool
 	flying  map[uint64]bool
 	parked  map[int]bool
+	asked   []uint64        // another instance is being asked about these
+	heard   map[uint64]bool // it has said that it finished them
+
+	elsewhere map[uint64]bool // finished by another instance
+	ended     map[uint64]bool // and settled here for that reason, durably
 
 	// What the app saw, over all processes:
 	received map[uint64]int
@@ -49,7 +55,7 @@ func newWorld(t *rapid.T) *world {
 	w := &world{
 		t: t, now: time.Unix(1_800_000_000, 0), limit: 3,
 		records: map[uint64]item{}, letters: map[uint64]string{}, received: map[uint64]int{},
-		done: map[uint64]bool{},
+		done: map[uint64]bool{}, elsewhere: map[uint64]bool{}, ended: map[uint64]bool{},
 	}
 	w.start()
 	return w
@@ -62,6 +68,7 @@ func (w *world) start() {
 	w.f.next = uint64(len(w.log)) + 1
 	w.boot = uint64(len(w.log))
 	w.pending, w.writing, w.inOp, w.flying, w.parked = nil, nil, false, map[uint64]bool{}, map[int]bool{}
+	w.asked, w.heard, w.f.doubtBefore = nil, map[uint64]bool{}, w.f.next
 	for _, p := range w.saved.parked {
 		w.f.parked[int(p[0]-'0')], w.parked[int(p[0]-'0')] = true, true
 	}
@@ -69,6 +76,7 @@ func (w *world) start() {
 		rec := w.records[seq]
 		it := w.log[seq-1]
 		it.attempts, it.tries, it.due, it.marked = rec.attempts, rec.tries, rec.due, true
+		it.doubt = true
 		w.f.except(&it)
 	}
 	w.fill()
@@ -82,7 +90,7 @@ func (w *world) fill() {
 			continue
 		}
 		it := w.log[seq-1]
-		it.marked = seq <= w.boot
+		it.marked, it.doubt = seq <= w.boot, seq < w.f.doubtBefore
 		w.f.load(&it)
 	}
 }
@@ -103,6 +111,12 @@ func (w *world) step() {
 			w.t.Fatalf("event %d started twice", it.seq)
 		}
 		w.flying[it.seq] = true
+		if w.ended[it.seq] {
+			w.t.Fatalf("event %d was settled as finished by another instance and is forwarded", it.seq)
+		}
+		if it.doubt || w.heard[it.seq] {
+			w.t.Fatalf("event %d is forwarded in doubt (%v), or although another instance has finished it (%v)", it.seq, it.doubt, w.heard[it.seq])
+		}
 		if w.received[it.seq] > 0 && !it.marked && it.tries < 2 {
 			w.t.Fatalf("event %d was received %d times and is forwarded unmarked", it.seq, w.received[it.seq])
 		}
@@ -142,6 +156,9 @@ func (w *world) answer(seq uint64, cl class, retryAfter time.Duration, r float64
 		w.received[seq]++
 	}
 	w.f.answered(seq, answer{class: cl, retryAfter: retryAfter}, w.now, r)
+	if w.heard[seq] && slices.ContainsFunc(w.f.changes, func(c change) bool { return c.kind == changeDead && c.item.seq == seq }) {
+		w.t.Fatalf("event %d becomes a dead letter although another instance has finished it", seq)
+	}
 	switch cl {
 	case classDone:
 		w.done[seq] = true
@@ -159,6 +176,29 @@ func (w *world) answer(seq uint64, cl class, retryAfter time.Duration, r float64
 		w.t.Fatalf("the app is unreachable and nothing is held back")
 	}
 	w.f.closed = nil
+	w.pending = append(w.pending, w.f.changes...)
+	w.f.changes = nil
+}
+
+// ask begins a question to the other instance, hear brings its answer; no answer if it is not sure.
+func (w *world) ask(n int) {
+	if len(w.asked) == 0 {
+		w.asked = w.f.nextDoubts(n, 1000)
+	}
+}
+
+func (w *world) hear(sure bool) {
+	for _, seq := range w.asked {
+		k := event.Unknown
+		if sure && w.elsewhere[seq] {
+			k, w.heard[seq] = event.Settled, true
+		}
+		w.f.heard(seq, k, sure)
+		if it := w.f.items[seq]; it != nil && !sure && !it.marked {
+			w.t.Fatalf("nobody could be asked about event %d and it is not marked", seq)
+		}
+	}
+	w.asked = nil
 	w.pending = append(w.pending, w.f.changes...)
 	w.f.changes = nil
 }
@@ -193,6 +233,12 @@ func (w *world) commit() {
 				w.t.Fatalf("event %d died twice", c.item.seq)
 			}
 			w.letters[c.item.seq] = c.reason
+		case changeElsewhere:
+			w.remove(&c.item)
+			if !w.heard[c.item.seq] {
+				w.t.Fatalf("event %d ends as finished by another instance, which did not say so", c.item.seq)
+			}
+			w.done[c.item.seq], w.ended[c.item.seq] = true, true
 		case changeRecord:
 			w.records[c.item.seq] = c.item
 		}
@@ -245,6 +291,9 @@ func (w *world) drain() {
 	w.f.app.readiness(true)
 	w.resume(false)
 	for range 20 * (len(w.log) + 5) {
+		w.step()
+		w.ask(1000)
+		w.hear(true)
 		w.step()
 		for _, seq := range slices.Sorted(maps.Keys(w.flying)) {
 			w.answer(seq, classDone, 0, 0.5)
@@ -317,6 +366,14 @@ func TestForwarderKeepsItsPromisesWhateverHappens(t *testing.T) {
 				}
 				w.start()
 			},
+			"elsewhere": func(t *rapid.T) {
+				if len(w.log) > 0 {
+					w.elsewhere[rapid.Uint64Range(1, uint64(len(w.log))).Draw(t, "seq")] = true
+				}
+			},
+			"cutOff": func(*rapid.T) { w.f.doubtAll() },
+			"ask":    func(t *rapid.T) { w.ask(rapid.IntRange(1, 5).Draw(t, "events")) },
+			"hear":   func(t *rapid.T) { w.hear(rapid.Bool().Draw(t, "sure")) },
 			"resume": func(t *rapid.T) { w.resume(rapid.Bool().Draw(t, "accept")) },
 			"ready":  func(t *rapid.T) { w.f.app.readiness(rapid.Bool().Draw(t, "ok")) },
 			"":       func(*rapid.T) { w.step() },

@@ -17,7 +17,8 @@ import (
 const maxBatchBody = event.MaxBatchBytes + event.MaxBatchEvents*512 + event.MaxBatchHeaderBytes
 
 // ServeBatch answers POST /inbox/batch: a batch of events from another sidecar. Cheap checks come first, and nothing that
-// the sender claims is acted on before its signature is verified.
+// the sender claims is acted on before its signature is verified. A batch without events asks how its log stands: it is
+// answered like any other, and nothing is written.
 func (in *Inbox) ServeBatch(w http.ResponseWriter, r *http.Request) {
 	a, id, err := in.readBatch(w, r)
 	if err == nil {
@@ -28,14 +29,17 @@ func (in *Inbox) ServeBatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in.m.count(a.outcomes)
-	body := in.answerBatch(a)
-	now := time.Now()
+	in.reply(w, event.VerdictsContentType, id, in.answerBatch(a))
+}
+
+// reply answers 200 with a signed body; id is the webhook-id of the request.
+func (in *Inbox) reply(w http.ResponseWriter, mediaType, id string, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", event.VerdictsContentType)
+	h.Set("Content-Type", mediaType)
 	h.Set("Cache-Control", "no-store")
-	signature.SetHeaders(h, in.keys, id, now, body)
+	signature.SetHeaders(h, in.keys, id, time.Now(), body)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // a sender that does not read the answer asks again
+	_, _ = w.Write(body) // who does not read the answer asks again
 }
 
 // readBatch reads, believes and decodes a request. id is its webhook-id.
@@ -126,9 +130,6 @@ func (a *accept) readEvents(rest []byte) error {
 		a.bytes += len(d.Attributes) + len(d.Data)
 		a.events = append(a.events, c)
 	}
-	if len(a.events) == 0 {
-		return problem.New("empty_batch", "The batch has no events.")
-	}
 	return nil
 }
 
@@ -160,7 +161,7 @@ func (in *Inbox) screen(c *candidate, service string) error {
 func (in *Inbox) answerBatch(a *accept) []byte {
 	answer := event.BatchAnswer{
 		Protocol: event.Protocol,
-		From:     event.Party{Service: in.cfg.Service, Instance: in.cfg.Instance, StoreID: in.store.ID()},
+		From:     in.party(),
 		To:       a.from.StoreID,
 		Verdicts: a.outcomes,
 		Clock:    time.Now().UTC(),

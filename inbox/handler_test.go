@@ -12,6 +12,7 @@ import (
 
 	"github.com/hooksidecar/hooksidecar/internal/event"
 	"github.com/hooksidecar/hooksidecar/internal/signature"
+	"github.com/hooksidecar/hooksidecar/internal/store"
 )
 
 func TestBatchThatIsNotBelievedStoresNothing(t *testing.T) {
@@ -65,7 +66,6 @@ func TestBatchThatIsNotBelievedStoresNothing(t *testing.T) {
 		{"another protocol", []byte("\x0e{\"protocol\":9}"), nil, 426, "unsupported_protocol"},
 		{"no frames", []byte("hello world"), nil, 400, "bad_frame"},
 		{"empty", nil, nil, 400, "bad_frame"},
-		{"no events", n.batchOf(), nil, 400, "empty_batch"},
 		{"garbage after an event", append(bytes.Clone(good), 0xff, 0xff), nil, 400, "bad_frame"},
 		{"an endless frame", append(n.batchOf(), 0xff, 0xff, 0xff, 0xff, 0x7f), nil, 400, "bad_frame"},
 	}
@@ -91,6 +91,26 @@ func TestBatchThatIsNotBelievedStoresNothing(t *testing.T) {
 		})
 	}
 	n.wantVerdicts(n.deliver(deliveryOf(1, newEvent("evt_1", ""))), event.Stored) // the node still works
+}
+
+func TestBatchWithoutEventsAsksHowItsLogStands(t *testing.T) {
+	n := newNode(t)
+	if a := n.deliver(); len(a.Verdicts) != 0 || a.Applied != 0 || a.OpenAll || a.To != n.party.StoreID {
+		t.Errorf("a log of which nothing was given is answered %+v", a)
+	}
+	_, before := n.store.Bounds(store.InboxLog)
+	if got := n.store.Live(senderPrefix); got != 0 || before != 1 {
+		t.Errorf("the question left %d records, next seq %d", got, before)
+	}
+	n.deliver(deliveryOf(1, newEvent("evt_1", "")), deliveryOf(2, newEvent("evt_2", "k")))
+	if a := n.deliver(); a.Applied != 0 || len(a.OpenKeys) == 0 && !a.OpenAll {
+		t.Errorf("with events open it is answered %+v", a)
+	}
+	n.run().until("they are settled", n.drained)
+	a := n.deliver()
+	if a.Applied != 2 || len(a.OpenKeys) != 0 || a.OpenAll || time.Since(a.Clock).Abs() > time.Minute {
+		t.Errorf("with all settled it is answered %+v", a)
+	}
 }
 
 func TestBatchVerdictsAreInOrder(t *testing.T) {
@@ -292,7 +312,13 @@ func TestSingleEvent(t *testing.T) {
 		{"unknown source", edit(`"order-service"`, `"nobody"`), "evt_1", n.sender, 401, "unknown_sender"},
 		{"another's source", edit(`"source":"order-service"`, `"source":"billing","from":"order-service"`), "evt_1", n.sender, 403, "source_not_allowed"},
 		{"other id in the header", body, "evt_2", n.sender, 400, "id_mismatch"},
-		{"not JSON", "{", "evt_1", n.sender, 400, "invalid_json"},
+		{"not JSON", "{", "evt_1", n.sender, 401, "unknown_sender"},
+		{"nobody's", `{"to":"payment-service","data":1}`, "evt_1", n.sender, 401, "unknown_sender"},
+		{"broken", edit(`}}`, ``), "evt_1", n.sender, 400, "invalid_json"},
+		{"broken, wrong signer", edit(`}}`, ``), "evt_1", stranger, 401, "bad_signature"},
+		{"invalid, wrong signer", edit("order.created", "x"), "evt_1", stranger, 401, "bad_signature"},
+		{"for another, wrong signer", edit("payment-service", "shipping"), "evt_1", stranger, 401, "bad_signature"},
+		{"signed as one, meant as another", edit(`"source"`, `"from":"order-service","from":"nobody","source"`), "evt_1", n.sender, 400, "duplicate_field"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

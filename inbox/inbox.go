@@ -17,14 +17,15 @@ var ErrRunning = errors.New("inbox is running already")
 
 // An Inbox is one service's inbox. Its handlers may be used as soon as New returns; events are forwarded while Run runs.
 type Inbox struct {
-	cfg    Config
-	log    *slog.Logger
-	store  *store.Store
-	window *dedup.Window
-	keys   signature.Ring
-	app    *appClient // nil without an app
-	m      *inboxMetrics
-	firstN uint64 // inbox seqs below it were there before this process
+	cfg      Config
+	log      *slog.Logger
+	store    *store.Store
+	window   *dedup.Window
+	keys     signature.Ring
+	app      *appClient // nil without an app
+	siblings *siblings
+	m        *inboxMetrics
+	firstN   uint64 // inbox seqs below it were there before this process
 
 	answers chan flightResult
 	saved   chan error
@@ -39,9 +40,10 @@ type Inbox struct {
 	skipped spanSet               // settled above the cursor when the process started
 	held    int64                 // bytes of events that the forwarder's items hold
 	settler settler
-	ending  map[uint64]struct{} // taken by the app, which is not durable yet; without replays
-	again   map[uint64]item     // replays that wait until the end of the same event is noted here
-	shown   appMode             // last logged
+	ending  map[uint64]struct{}  // taken by the app, which is not durable yet; without replays
+	again   map[uint64]item      // replays that wait until the end of the same event is noted here
+	shown   appMode              // last logged
+	coming  map[*accept]struct{} // requests that are being decided
 }
 
 // A logSeq is one event of one sender's log.
@@ -70,6 +72,7 @@ func New(cfg Config) (*Inbox, error) {
 		again:   map[uint64]item{},
 		ending:  map[uint64]struct{}{},
 		shown:   appUp,
+		coming:  map[*accept]struct{}{},
 	}
 	if err := in.load(); err != nil {
 		return nil, fmt.Errorf("inbox: %w", err)
@@ -79,6 +82,7 @@ func New(cfg Config) (*Inbox, error) {
 			return nil, fmt.Errorf("inbox: %w", err)
 		}
 	}
+	in.siblings = newSiblings(in)
 	in.m = newMetrics(cfg.Metrics, in)
 	return in, nil
 }

@@ -25,7 +25,9 @@ type item struct {
 	reason    string    // why it waits
 	recorded  bool      // its r record is durable, the cursor may pass it
 	recording bool      // its r record is being written
-	dying     bool      // it is given up
+	dying     bool      // it is given up, or another instance has finished it
+	doubt     bool      // the other instances are to be asked first whether they have finished it
+	elsewhere bool      // they have
 	settled   bool      // its letter is part of the operation on its way to the disk
 
 	state     itemState
@@ -44,6 +46,7 @@ const (
 	stateSaving                   // a write must be durable before it goes on
 	stateWaiting                  // in the due heap
 	stateParked                   // its subscription is parked
+	stateAsking                   // it could go, but is in doubt
 )
 
 // why returns what the item waits for, for people.
@@ -55,6 +58,8 @@ func (it *item) why() string {
 		return "in_flight"
 	case stateParked:
 		return "parked"
+	case stateAsking:
+		return "asking_other_instances"
 	}
 	return it.reason
 }

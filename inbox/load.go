@@ -49,6 +49,7 @@ func (in *Inbox) load() error {
 		p.cursor = min(max(p.cursor, max(first, 1)-1), max(next, 1)-1)
 		in.f = newForwarder(policiesOf(in.cfg.Subscriptions), in.cfg.App.Concurrency, p.cursor)
 		in.f.next = max(next, 1)
+		in.f.doubtBefore = in.firstN
 		in.f.backlogBytes = p.bytes
 		in.skipped = p.spans
 		for i := range in.cfg.Subscriptions {
@@ -146,6 +147,7 @@ func (in *Inbox) itemOfException(seq uint64, e *exception, now time.Time) *item 
 		seq: seq, key: e.Key, sub: in.cfg.subscriptionOf(e.Type, e.Version), size: e.Size,
 		log: e.Log, logSeq: e.LogSeq, arrivedAt: e.ArrivedAt, typ: e.Type, version: e.Version,
 		attempts: e.Attempts, tries: e.Tries, marked: true, letter: e.Letter, reason: e.Reason,
+		doubt: e.Letter == "",
 	}
 	if !e.Due.IsZero() {
 		longest := DefaultMaxInterval
@@ -264,7 +266,7 @@ func (in *Inbox) take(r *received) {
 	it := &item{
 		seq: r.seq, key: key, sub: in.cfg.subscriptionOf(r.event.Type, r.event.Version), size: r.size(),
 		log: r.log, logSeq: r.logSeq, arrivedAt: r.arrivedAt, typ: r.event.Type, version: r.event.Version,
-		marked: r.flags&flagMarked != 0 || r.seq < in.firstN,
+		marked: r.flags&flagMarked != 0 || r.seq < in.firstN, doubt: r.seq < in.f.doubtBefore,
 	}
 	if in.held+int64(r.size()) <= heldBytes {
 		it.event = r

@@ -18,6 +18,9 @@ type inboxMetrics struct {
 	endToEnd    *metrics.PrometheusHistogram // seconds from the sender's acceptance to the app's
 	redelivered *metrics.Counter             // forwards that were marked
 	unverified  *metrics.Counter             // events stored of which another instance may have had a copy
+	elsewhere   *metrics.Counter             // events settled since another instance has finished them
+	asked       *metrics.Counter             // questions that another instance answered
+	askedInVain *metrics.Counter             // questions that it did not
 	lost        *metrics.Counter             // events of the log that could not be read
 }
 
@@ -27,6 +30,9 @@ func newMetrics(set *metrics.Set, in *Inbox) *inboxMetrics {
 		forwards: map[class]*metrics.Counter{}, letters: map[string]*metrics.Counter{},
 		redelivered: set.GetOrCreateCounter(`hooksidecar_inbox_redeliveries_marked_total`),
 		unverified:  set.GetOrCreateCounter(`hooksidecar_inbox_redeliveries_unverified_total`),
+		elsewhere:   set.GetOrCreateCounter(`hooksidecar_inbox_settled_elsewhere_total`),
+		asked:       set.GetOrCreateCounter(`hooksidecar_inbox_sibling_questions_total{outcome="answered"}`),
+		askedInVain: set.GetOrCreateCounter(`hooksidecar_inbox_sibling_questions_total{outcome="failed"}`),
 		lost:        set.GetOrCreateCounter(`hooksidecar_inbox_events_lost_total`),
 		seconds: set.GetOrCreatePrometheusHistogramExt(`hooksidecar_inbox_forward_seconds`,
 			[]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}),

@@ -33,14 +33,41 @@ const (
 type fakePeers struct {
 	keys      map[string][]signature.PublicKey
 	speaksFor map[string][]string
+	mu        sync.Mutex // guards what follows
 	instances []event.Instance
+	changed   chan struct{} // nil: nobody waits
 }
 
 func (p *fakePeers) Keys(service string) []signature.PublicKey { return p.keys[service] }
 func (p *fakePeers) MaySpeakFor(service, source string) bool {
 	return service == source || slices.Contains(p.speaksFor[service], source)
 }
-func (p *fakePeers) Instances(string) []event.Instance { return p.instances }
+func (p *fakePeers) Instances(string) []event.Instance {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.instances
+}
+
+// Changed returns a channel that know closes.
+func (p *fakePeers) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}
+
+// know replaces the instances that are known.
+func (p *fakePeers) know(all ...event.Instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.instances = all
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
 
 // A call is a request that the app got.
 type call struct {

@@ -47,6 +47,7 @@ func senderKey(storeID string) []byte { return append([]byte{senderPrefix}, stor
 const (
 	flagRedelivery = 1 << iota // its sender could not exclude an earlier delivery
 	flagMarked                 // and neither could we when it came
+	flagElsewhere              // settled: another instance has finished it
 )
 
 // A received is an event as the inbox log holds it. attributes and data are never changed.

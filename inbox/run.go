@@ -49,10 +49,12 @@ func (in *Inbox) Run(ctx context.Context) error {
 		}
 	}
 	others.Go(func() { in.retain(ctx) })
+	defer in.siblings.close()
+	others.Go(func() { in.siblings.watch(ctx) })
 	var under sync.WaitGroup
 	defer under.Wait()
 
-	r := &runner{Inbox: in, flights: flights, under: &under}
+	r := &runner{Inbox: in, flights: flights, under: &under, told: make(chan rumour, 1)}
 	if err := r.loop(ctx); err != nil {
 		cancelFlights()
 		return fmt.Errorf("inbox: %w", err)
@@ -68,6 +70,8 @@ type runner struct {
 	*Inbox
 	flights context.Context // of requests
 	under   *sync.WaitGroup // requests under way
+	told    chan rumour     // cap 1
+	asking  bool            // a question to the other instances is under way
 }
 
 func (r *runner) loop(ctx context.Context) error {
@@ -77,7 +81,7 @@ func (r *runner) loop(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := r.step(timer); err != nil {
+		if err := r.step(ctx, timer); err != nil {
 			return err
 		}
 		select {
@@ -99,6 +103,9 @@ func (r *runner) loop(ctx context.Context) error {
 			if err := r.settled(err); err != nil {
 				return err
 			}
+		case told := <-r.told:
+			r.asking = false
+			r.heed(told)
 		case <-r.store.Fenced():
 			return store.ErrFenced
 		}
@@ -106,10 +113,11 @@ func (r *runner) loop(ctx context.Context) error {
 }
 
 // step starts what can be started, sets the timer for what time alone will bring, and has changes written.
-func (r *runner) step(timer *time.Timer) error {
+func (r *runner) step(ctx context.Context, timer *time.Timer) error {
 	if err := r.fill(); err != nil {
 		return err
 	}
+	r.inquire(ctx)
 	now := time.Now()
 	r.mu.Lock()
 	var flying []*flight

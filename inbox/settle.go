@@ -56,6 +56,8 @@ func (c *change) bytes() int {
 	switch c.kind {
 	case changeRecord:
 		return fixed + escaped*min(len(c.last.Body), maxRecordBody)
+	case changeElsewhere:
+		return fixed + c.item.size
 	case changeDead:
 		n := len(c.last.Body)
 		for name, value := range c.last.Header {
@@ -79,6 +81,9 @@ func (in *Inbox) settled(err error) error {
 		switch c.kind {
 		case changeDead:
 			in.m.dead(c.reason).Inc()
+			in.ended(&c.item)
+		case changeElsewhere:
+			in.m.elsewhere.Inc()
 			in.ended(&c.item)
 		case changeDone:
 			in.ended(&c.item)
@@ -130,6 +135,8 @@ func (s *settlement) apply(tx *store.Tx) error {
 			err = s.done(tx, c)
 		case changeDead:
 			err = s.dead(tx, c)
+		case changeElsewhere:
+			err = s.elsewhere(tx, c)
 		case changeRecord:
 			err = putException(tx, c)
 		}
@@ -154,6 +161,24 @@ func (s *settlement) done(tx *store.Tx, c *change) error {
 	r, err := s.received(tx, c.item.seq)
 	if err != nil || r == nil {
 		return err
+	}
+	return s.in.window.Refresh(tx, event.Hash(r.event.Source, r.event.ID))
+}
+
+// elsewhere ends an event that another instance has finished, and notes that in its record, for those who ask what has
+// become of it.
+func (s *settlement) elsewhere(tx *store.Tx, c *change) error {
+	if err := removeException(tx, &c.item); err != nil {
+		return err
+	}
+	r, err := s.received(tx, c.item.seq)
+	if err != nil || r == nil {
+		return err
+	}
+	r.flags |= flagElsewhere
+	tx.Put(seqKey(eventPrefix, r.seq), r.encode())
+	if s.cameToday(&c.item) {
+		return nil
 	}
 	return s.in.window.Refresh(tx, event.Hash(r.event.Source, r.event.ID))
 }

@@ -77,7 +77,7 @@ type EventStatus struct {
 	ReceivedAt time.Time // zero if retention has taken the event
 	Attempts   int       // used up of the schedule
 	Due        time.Time // of the next attempt; zero: as soon as it can be
-	Why        string    // it waits, or is dead
+	Why        string    // it waits, or is dead; or done, if not by this instance
 	Letter     string    // id of its dead letter; empty: it never had one
 	Last       deadletter.Answer
 }
@@ -111,6 +111,9 @@ func (in *Inbox) eventStatus(sn *store.Snapshot, seq uint64, letterID string) (E
 	if ok {
 		if r, err := decodeReceived(seq, val); err == nil {
 			st.ReceivedAt = in.wallTime(r.arrivedAt)
+			if r.flags&flagElsewhere != 0 {
+				st.Why = reasonElsewhere
+			}
 		}
 	}
 	if err := st.letter(sn, letterID); err != nil {

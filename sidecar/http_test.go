@@ -142,6 +142,7 @@ func TestPeerListener(t *testing.T) {
 	for _, r := range []refusal{
 		{"Origin", request("POST /inbox HTTP/1.1", "Host: HOST", "Origin: http://HOST"), 403, "browser_request"},
 		{"unsigned", request("POST /inbox HTTP/1.1", "Host: HOST"), 401, "missing_signature"},
+		{"no question of another instance", request("POST /peer/v1/known HTTP/1.1", "Host: HOST"), 415, "unsupported_media_type"},
 		{"any Host", request("POST /inbox HTTP/1.1", "Host: payment.internal"), 401, "missing_signature"},
 		{"GET", request("GET /inbox HTTP/1.1", "Host: HOST"), 405, "method_not_allowed"},
 		{"slashes", request("POST //inbox HTTP/1.1", "Host: HOST"), 404, "not_found"},

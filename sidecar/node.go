@@ -163,6 +163,7 @@ func (n *Node) assemble(c Config, advertised string) (err error) {
 		return err
 	}
 	in.Instance, in.Store, in.Peers, in.Keys, in.Log, in.Metrics = n.identity.Instance, n.store, n.directory, n.keys, n.log, n.metrics
+	in.PeerTransport = transport
 	n.inbox, err = inbox.New(in)
 	return err
 }

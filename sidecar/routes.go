@@ -21,6 +21,7 @@ func (n *Node) peerRoutes() []route {
 	return []route{
 		{method: "POST", path: "/inbox/batch", handle: n.inbox.ServeBatch},
 		{method: "POST", path: "/inbox", handle: n.inbox.ServeEvent},
+		{method: "POST", path: "/peer/v1/known", handle: n.inbox.ServeKnown},
 		{method: "GET", path: "/peer/v1/descriptor", handle: n.directory.ServeDescriptor},
 		{method: "POST", path: "/peer/v1/descriptor", handle: n.directory.ServeDescriptor},
 	}
