@@ -156,6 +156,7 @@ func TestBatchThatIsRefusedIsSentOneByOne(t *testing.T) {
 			n.subscribe(in, "order.*")
 			n.eventually("the others arrive", func() bool { return len(in.received()) == 7 })
 			n.eventually("it is dead", func() bool { return n.delivery("e3", "payment").Reason == tt.reason })
+			n.eventually("none waits", func() bool { return n.status("payment").Waiting == 0 })
 			if st := n.status("payment"); st.Counts.Stored != 7 || st.Counts.Dead != 1 {
 				t.Errorf("%+v", st)
 			}

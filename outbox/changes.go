@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -61,6 +62,11 @@ type write struct {
 	lettersOnly bool // of dead alone
 }
 
+// saved takes that w has become durable.
+func (d *dispatcher) saved(w *write) {
+	d.decided, d.kept = w.decision, maps.Clone(w.record.Instances)
+}
+
 // takeWrite hands over all changes since the last time, with the state that they lead to. The owner writes them in that order.
 func (d *dispatcher) takeWrite(createdAt time.Time) write {
 	if d.fill != nil && d.cursor() >= d.fill.End {
@@ -82,7 +88,8 @@ func (d *dispatcher) takeWrite(createdAt time.Time) write {
 	return w
 }
 
-// maxOpenKeys is how many open keys of an instance are worth writing with every cursor; more are written as "all".
+// maxOpenKeys is how many open keys of an instance are worth writing with every cursor; more are written as "all", but while keys
+// move.
 const maxOpenKeys = 64
 
 // record is the durable state of the subscriber.
@@ -91,9 +98,10 @@ func (d *dispatcher) record(createdAt time.Time) subscriberRecord {
 		Service: d.service, CreatedAt: createdAt, Start: d.start, Spans: d.spans, Backfill: d.fill.at(d.after),
 		Cursor: d.cursor(), Counts: d.counts, Paused: d.paused, Log: d.log, Set: d.set, Mixed: d.mixed, Gone: d.gone,
 		Instances: make(map[string]instanceRecord, len(d.said)),
+		Spread:    d.spread, FormerSpreads: slices.Clone(d.former), Overtaken: d.overtaken,
 	}
 	for name, said := range d.said {
-		if len(said.OpenKeys) > maxOpenKeys {
+		if len(d.former) == 0 && len(said.OpenKeys) > maxOpenKeys {
 			said.OpenKeys, said.OpenAll = nil, true
 		}
 		r.Instances[name] = said

@@ -40,6 +40,8 @@ type Config struct {
 	Retry         backoff.Policy    // of a lane that does not get through; zero: 250 ms to 30 s
 	FailoverAfter time.Duration     // how long a lane may fail before others take over what may move; 0: 30 s
 
+	OrderWait time.Duration // how long keys wait for an instance that is lost and has not said that it is done with them; 0: 10 min; negative: for ever
+
 	Retention     time.Duration // how long a settled event is kept; 0: 7 days
 	DedupWindow   time.Duration // how long an id is remembered; 0: 7 days
 	MaxBytes      int64         // of all events kept; 0: a quarter of the disk, at most 10 GiB
@@ -61,6 +63,7 @@ func (c Config) withDefaults() Config {
 		c.Retry = backoff.Policy{Base: 250 * time.Millisecond, Max: 30 * time.Second}
 	}
 	defaultTo(&c.FailoverAfter, 30*time.Second)
+	defaultTo(&c.OrderWait, 10*time.Minute)
 	defaultTo(&c.Retention, week)
 	defaultTo(&c.DedupWindow, week)
 	defaultTo(&c.AcceptTimeout, 2*time.Second)

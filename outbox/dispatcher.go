@@ -1,7 +1,7 @@
 package outbox
 
 import (
-	"hash/fnv"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,6 +14,7 @@ type limits struct {
 	windowBytes int           // of those events
 	aside       int           // events set aside; beyond it the cursor waits
 	failover    time.Duration // how long a lane may fail until others take over
+	orderWait   time.Duration // how long a key waits for an instance that is lost; 0: for ever
 	retry       backoff.Policy
 	atOpen      uint64 // seqs below it may have been sent by an earlier process
 }
@@ -45,27 +46,35 @@ type dispatcher struct {
 	mixed uint64 // up to this seq, events may have gone elsewhere than where this set of instances has them go
 	gone  uint64 // events that an inbox may have lost, and the log no longer has
 
+	spread    *spread // that keys go by; nil: nobody was known yet
+	former    []spread
+	moves     int                       // changes with spread
+	kept      map[string]instanceRecord // what is durable of said
+	overtaken uint64                    // keys that went on without an instance that is lost, so far
+	passings  []passing                 // noticed, for the log
+
 	replacements      []replacement   // noticed, for the log
 	decision, decided uint64          // number of the last one, and of the last one that is durable
 	buried            map[uint64]bool // dead events among those to be looked at again; input of loaded
 	ended             map[uint64]bool // that were in flight when the second reading began, and have ended before it came to them
 
 	pending changes
-	blocked map[uint64]bool // keys whose later events may not be sent, true if more than a turn keeps them; scratch of next
+	going   map[uint64]*lane // where the key's earlier events go in this turn, if there are several lanes; scratch of next
+	blocked map[uint64]bool  // keys whose later events may not be sent, true if more than a turn keeps them; scratch of next
 }
 
 func newDispatcher(r subscriberRecord, lim limits) *dispatcher {
 	d := &dispatcher{
 		limits: lim, service: r.Service, log: r.Log, spans: r.Spans, fill: r.Backfill, paused: r.Paused,
 		start: r.Start, after: r.Cursor + 1, restored: slices.Clone(r.Settled), counts: r.Counts,
-		said: map[string]instanceRecord{}, blocked: map[uint64]bool{}, ended: map[uint64]bool{}, set: r.Set, mixed: r.Mixed, gone: r.Gone,
+		said: map[string]instanceRecord{}, blocked: map[uint64]bool{}, going: map[uint64]*lane{}, ended: map[uint64]bool{}, set: r.Set, mixed: r.Mixed, gone: r.Gone,
+		spread: r.Spread, former: slices.Clone(r.FormerSpreads), overtaken: r.Overtaken, kept: maps.Clone(r.Instances),
 	}
 	for name, said := range r.Instances {
 		d.said[name] = said
 	}
-	h := fnv.New64a()
-	h.Write([]byte(r.Log))
-	d.phase = time.Duration(h.Sum64() % uint64(gatherEvery))
+	d.phase = time.Duration(nameHash(r.Log) % uint64(gatherEvery))
+	d.remindLanes()
 	return d
 }
 
@@ -204,16 +213,21 @@ func (d *dispatcher) cursor() uint64 {
 // next returns what is to be done at now. What it says is to be sent counts as in flight from then on.
 func (d *dispatcher) next(now time.Time) actions {
 	var a actions
-	if !d.paused && !d.undecided() {
-		d.fillLanes(now, &a)
+	if d.paused || d.undecided() {
+		return a
 	}
+	if d.watch(now, &a); d.undecided() {
+		return a // once that is durable
+	}
+	d.fillLanes(now, &a)
+	d.ask(now, &a)
 	return a
 }
 
 // room returns how many events, and bytes of them, from which seq on, there is room for.
 func (d *dispatcher) room() (events, bytes int, from uint64) {
 	events, bytes = d.window-(len(d.open)-d.asides), d.windowBytes-d.bytes
-	if events <= 0 || bytes <= 0 || d.undecided() || len(d.lanes) == 0 && d.rereads(d.after) {
+	if events <= 0 || bytes <= 0 || d.undecided() || !d.anyKnown() && d.rereads(d.after) {
 		return 0, 0, d.after // while nobody is known, nobody can tell whose share is to be sent again
 	}
 	return events, bytes, d.after
@@ -223,7 +237,7 @@ func (d *dispatcher) room() (events, bytes int, from uint64) {
 func (d *dispatcher) fillLanes(now time.Time, a *actions) {
 	idle, healthy, ready := false, false, false
 	for _, l := range d.lanes {
-		idle = idle || l.known && l.inFlight == nil
+		idle = idle || l.known && !l.busy()
 		healthy = healthy || l.known && !l.failing()
 		ready = ready || l.ready(now)
 	}
@@ -233,14 +247,18 @@ func (d *dispatcher) fillLanes(now time.Time, a *actions) {
 	if !healthy && !ready {
 		// Nobody can be reached, and each event published would mean a look at all that waits.
 		for _, l := range d.lanes {
-			if l.known && l.inFlight == nil {
+			if l.known && !l.busy() {
 				a.wake(now, l.notBefore)
 			}
 		}
 		return
 	}
+	for _, l := range d.lanes {
+		l.needed = false
+	}
 	for again := true; again; {
 		clear(d.blocked)
+		clear(d.going)
 		for _, l := range d.lanes {
 			l.begin()
 		}
@@ -255,6 +273,13 @@ func (d *dispatcher) fillLanes(now time.Time, a *actions) {
 			again = d.depart(l, a) || again
 		}
 	}
+	for _, l := range d.lanes {
+		if !l.needed {
+			l.neededSince = time.Time{}
+		} else if l.neededSince.IsZero() {
+			l.neededSince = now
+		}
+	}
 }
 
 // place puts it into a batch, or finds what keeps it.
@@ -263,8 +288,10 @@ func (d *dispatcher) place(it *item, now time.Time, healthy bool, a *actions) {
 		d.block(it, it.held > 0)
 		return
 	}
-	l := d.route(it, now)
-	why := d.obstacle(it, l, now)
+	l, why := d.route(it, now)
+	if why == "" {
+		why = d.obstacle(it, l, now)
+	}
 	if why != "" {
 		d.block(it, true)
 		d.hold(it, l, why, now, healthy, a)
@@ -274,7 +301,7 @@ func (d *dispatcher) place(it *item, now time.Time, healthy bool, a *actions) {
 		it.heldSince, it.reason = time.Time{}, ""
 	}
 	_, waits := d.blocked[it.key]
-	if waits || !l.ready(now) || !l.take(it) {
+	if waits || d.parts(it, l) || !l.ready(now) || !l.take(it) {
 		d.block(it, it.held > 0)
 	} else if it.held > 0 {
 		d.block(it, true) // it is tried by itself
@@ -289,12 +316,13 @@ func (d *dispatcher) depart(l *lane, a *actions) (again bool) {
 		return l.postponed
 	}
 	for _, it := range l.next {
-		it.inFlight = true
+		it.inFlight, it.before, it.at = true, it.at, l
 		if it.held > 0 {
 			l.turn = it.seq
 		}
 	}
 	l.inFlight, l.next, l.sentTo = l.next, nil, l.storeID
+	d.givenAstray(l)
 	a.send = append(a.send, batch{lane: l, items: l.inFlight})
 	return false
 }
@@ -312,6 +340,7 @@ const (
 	heldByAnswer = "asked_to_wait"
 	heldByLane   = "unreachable" // its instance does not answer as it should
 	heldByNobody = "no_instance" // no known instance subscribes to it
+	heldByOwner  = "key_moves"   // the instance that its key moves from is not done with earlier ones
 )
 
 // obstacle returns what keeps it, or "" if only its lane's turn does.
@@ -323,7 +352,7 @@ func (d *dispatcher) obstacle(it *item, l *lane, now time.Time) string {
 		return heldByKey
 	case now.Before(it.notBefore):
 		return heldByAnswer
-	case now.Before(l.notBefore), l.failing() && l.inFlight != nil:
+	case now.Before(l.notBefore), l.failing() && l.busy():
 		return heldByLane
 	}
 	return ""
@@ -336,7 +365,7 @@ func (d *dispatcher) hold(it *item, l *lane, why string, now time.Time, healthy 
 		it.heldSince = now
 	}
 	a.wake(now, it.notBefore)
-	if l != nil && l.inFlight == nil {
+	if l != nil && !l.busy() {
 		a.wake(now, l.notBefore)
 	}
 	if it.aside || !healthy || d.asides >= d.aside {

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -28,9 +29,29 @@ func newTestbed(t *testing.T, instances ...string) *testbed {
 	for _, name := range instances {
 		peers = append(peers, peer{name: name, url: "http://" + name, boot: 1, patterns: []event.Patterns{types}})
 	}
-	b.setPeers(peers)
+	b.known(peers...)
 	return b
 }
+
+// next makes durable what had to be before anything is sent.
+func (b *testbed) next(now time.Time) actions {
+	b.decide()
+	a := b.dispatcher.next(now)
+	if b.undecided() {
+		b.decide()
+		a = b.dispatcher.next(now)
+	}
+	return a
+}
+
+// known tells the dispatcher of instances, and makes durable what it decides for that.
+func (b *testbed) known(peers ...peer) {
+	b.setPeers(peers)
+	b.decide()
+}
+
+// decide makes what was decided durable.
+func (b *testbed) decide() { b.decided, b.kept = b.decision, maps.Clone(b.said) }
 
 // add reads n more events of the log; key 0 is none.
 func (b *testbed) add(n int, key uint64) {
@@ -54,7 +75,7 @@ func verdicts(n int, v event.Verdict) answer {
 	for i := range out {
 		out[i].Verdict = v
 	}
-	return answer{kind: answerVerdicts, sent: true, verdicts: out}
+	return answer{kind: answerVerdicts, sent: true, verdicts: out, said: instanceRecord{Applied: 1 << 62}}
 }
 
 func TestUnreachableSubscriberCostsNothing(t *testing.T) {
@@ -189,12 +210,12 @@ func TestInstanceThatWasRestartedIsTriedAtOnce(t *testing.T) {
 		t.Fatal("Retry-After is not obeyed")
 	}
 	p := b.lanes[0].peer
-	b.setPeers([]peer{p})
+	b.known(p)
 	if a = b.next(b.now); len(a.send) != 0 {
 		t.Fatal("a change that is none hurries it")
 	}
 	p.boot++
-	b.setPeers([]peer{p})
+	b.known(p)
 	if a = b.next(b.now); len(a.send) != 1 {
 		t.Fatal("it is not tried at once")
 	}
@@ -253,7 +274,7 @@ func TestKeyThatMovesWaitsForWhatIsInFlight(t *testing.T) {
 	first := b.next(b.now).send[0]
 	p := first.lane.peer
 	p.name = "two"
-	b.setPeers([]peer{p}) // "one" is no longer known
+	b.known(p) // "one" is no longer known
 	b.add(1, 7)
 	if a := b.next(b.now); len(a.send) != 0 {
 		t.Fatalf("event %d overtakes the one in flight", a.send[0].items[0].seq)

@@ -12,9 +12,13 @@
 //
 // An event may arrive twice under the same id; whenever an earlier delivery cannot be excluded it is marked as redelivery.
 // Events of one key reach an instance in the order of their seqs: after one that is not settled the later ones wait.
-// A keyed event stays with its instance for as long as that instance is known; only events without a key go to another
-// instance when theirs has not been reached for a while. Moving a key because the set of instances changed does not yet
-// wait until the old instance has drained it.
+// Events without a key go to another instance when theirs has not been reached for a while. A key moves, because instances come or
+// go or are not reached, only when the instance that had it is drained: by what that says of itself, in answers or when it is
+// asked by a batch without events, and by what was sent to it and not answered. Until then its events go to the old
+// instance, or wait if that is gone. One that is not reached at all for OrderWait is lost: the keys that it may have open go on,
+// counted, and marked as redelivery where they may have been seen. Between instances that ask for different types this
+// holds for the keys that an instance names; one that says only that any key may be open is held to what it was the home of.
+// When instances change several times in a row while answers are missing, the model still finds rare ways around this.
 //
 // Every event of the log ends, per subscriber, as stored (there), dead (here, as a dead letter), unsubscribed, skipped
 // (never owed) or lost (the disk no longer has it), and each of these is counted in the same commit that makes it final.

@@ -28,6 +28,13 @@ type item struct {
 
 	home  *lane
 	epoch int // of the lanes that home was chosen from
+
+	keyHome  *lane // where its key goes once nobody else has it open
+	keyEpoch int   // of the lanes, and
+	moves    int   // of the spread that keyHome was chosen from
+	at       *lane // was sent it, and has not said whether it has it; nil: nobody
+	before   *lane // at, before the request that is under way
+	strays   bool  // it goes elsewhere than to keyHome
 }
 
 // counted says where an open item is counted.

@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"hash/fnv"
 	"slices"
 	"time"
 
@@ -51,6 +50,17 @@ type lane struct {
 
 	answered instanceRecord // what it last said of itself
 
+	asking  bool          // a question is under way: a batch without events
+	askAt   time.Time     // when the next question is due; zero: none is
+	askWait time.Duration // before it
+	heard   bool          // it has answered to this process
+	mute    bool          // it does not understand questions
+
+	silentSince time.Time // of the first request since its last answer that was not answered; zero: none
+	away        bool      // for so long that keys go elsewhere, as far as it has nothing open of them
+	needed      bool      // keys wait for what it has open
+	neededSince time.Time // zero: they do not
+
 	next      []*item // the batch being put together
 	nextBytes int
 	closed    bool   // the batch takes no more
@@ -59,15 +69,15 @@ type lane struct {
 }
 
 func newLane(p peer) *lane {
-	h := fnv.New64a()
-	h.Write([]byte(p.name))
-	return &lane{peer: p, hash: h.Sum64(), known: true, maxEvents: maxBatchEvents, maxBytes: maxBatchBytes}
+	return &lane{peer: p, hash: nameHash(p.name), known: true, maxEvents: maxBatchEvents, maxBytes: maxBatchBytes}
 }
 
 // score is the weight of the lane for a route: the lane with the greatest one is the home of the event. Adding or removing a
 // lane moves only the events whose greatest score it has.
-func (l *lane) score(route uint64) uint64 {
-	x := route ^ l.hash
+func (l *lane) score(route uint64) uint64 { return scoreOf(l.hash, route) }
+
+func scoreOf(hash, route uint64) uint64 {
+	x := route ^ hash
 	x ^= x >> 30
 	x *= 0xbf58476d1ce4e5b9
 	x ^= x >> 27
@@ -80,6 +90,7 @@ func (l *lane) update(p peer) {
 	if !l.known || !l.sameProcess(&p) {
 		l.notBefore = time.Time{}
 		l.maxEvents, l.maxBytes = maxBatchEvents, maxBatchBytes
+		l.mute, l.askAt, l.askWait = false, time.Time{}, 0
 	}
 	l.peer, l.known = p, true
 }
@@ -92,7 +103,7 @@ func (l *lane) stuck(now time.Time, after time.Duration) bool {
 
 // ready reports whether a batch may be sent.
 func (l *lane) ready(now time.Time) bool {
-	return l.known && l.inFlight == nil && !now.Before(l.notBefore)
+	return l.known && !l.busy() && !now.Before(l.notBefore)
 }
 
 // begin starts a new batch.

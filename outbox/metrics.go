@@ -1,6 +1,10 @@
 package outbox
 
 import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -38,6 +42,7 @@ func newCounters(o *Outbox) *counters {
 	set.NewGauge(`hooksidecar_outbox_bytes`, func() float64 { return float64(o.bytes.Load()) })
 	set.NewGauge(`hooksidecar_outbox_max_bytes`, func() float64 { return float64(o.cfg.MaxBytes) })
 	set.NewGauge(`hooksidecar_outbox_next_seq`, func() float64 { return float64(o.tail.end()) })
+	set.RegisterMetricsWriter(o.writeFigures)
 	return c
 }
 
@@ -74,27 +79,48 @@ func newSubscriberCounters(set *metrics.Set, s *subscriber) *subscriberCounters 
 	for _, o := range outcomes {
 		c.deliveries[o] = set.GetOrCreateCounter(`hooksidecar_outbox_deliveries_total{` + label + `,outcome="` + o + `"}`)
 	}
-	gauge := func(name, more string, f func(SubscriberStatus) float64) {
-		set.GetOrCreateGauge(name+`{`+label+more+`}`, func() float64 { return f(s.figures()) })
-	}
-	gauge(`hooksidecar_outbox_backlog`, "", func(st SubscriberStatus) float64 { return float64(st.Waiting) })
-	gauge(`hooksidecar_outbox_replaced_gone_events`, "", func(st SubscriberStatus) float64 { return float64(st.Gone) })
-	gauge(`hooksidecar_outbox_set_aside`, "", func(st SubscriberStatus) float64 { return float64(st.SetAside) })
-	gauge(`hooksidecar_outbox_oldest_age_seconds`, "", func(st SubscriberStatus) float64 {
-		if st.OldestAt.IsZero() {
-			return 0
-		}
-		return max(0, s.o.store.Clock().Now().Sub(st.OldestAt).Seconds())
-	})
-	gauge(`hooksidecar_outbox_subscriber_accepted_events`, "", func(st SubscriberStatus) float64 { return float64(st.Accepted) })
-	for outcome, f := range map[string]func(Settled) uint64{
-		"stored": func(c Settled) uint64 { return c.Stored }, "dead": func(c Settled) uint64 { return c.Dead },
-		"unsubscribed": func(c Settled) uint64 { return c.Unsubscribed }, "skipped": func(c Settled) uint64 { return c.Skipped },
-		"lost": func(c Settled) uint64 { return c.Lost },
-	} {
-		gauge(`hooksidecar_outbox_settled_events`, `,outcome="`+outcome+`"`, func(st SubscriberStatus) float64 { return float64(f(st.Counts)) })
-	}
 	return c
+}
+
+// A figure is a gauge of every subscriber, read from one look at it.
+type figure struct {
+	name, more string
+	of         func(SubscriberStatus) float64
+}
+
+var figures = [...]figure{
+	{"hooksidecar_outbox_backlog", "", func(st SubscriberStatus) float64 { return float64(st.Waiting) }},
+	{"hooksidecar_outbox_replaced_gone_events", "", func(st SubscriberStatus) float64 { return float64(st.Gone) }},
+	{"hooksidecar_outbox_overtaken_keys", "", func(st SubscriberStatus) float64 { return float64(st.Overtaken) }},
+	{"hooksidecar_outbox_set_aside", "", func(st SubscriberStatus) float64 { return float64(st.SetAside) }},
+	{"hooksidecar_outbox_oldest_age_seconds", "", func(st SubscriberStatus) float64 { return st.oldestAge.Seconds() }},
+	{"hooksidecar_outbox_subscriber_accepted_events", "", func(st SubscriberStatus) float64 { return float64(st.Accepted) }},
+	{"hooksidecar_outbox_settled_events", `,outcome="stored"`, func(st SubscriberStatus) float64 { return float64(st.Counts.Stored) }},
+	{"hooksidecar_outbox_settled_events", `,outcome="dead"`, func(st SubscriberStatus) float64 { return float64(st.Counts.Dead) }},
+	{"hooksidecar_outbox_settled_events", `,outcome="unsubscribed"`, func(st SubscriberStatus) float64 { return float64(st.Counts.Unsubscribed) }},
+	{"hooksidecar_outbox_settled_events", `,outcome="skipped"`, func(st SubscriberStatus) float64 { return float64(st.Counts.Skipped) }},
+	{"hooksidecar_outbox_settled_events", `,outcome="lost"`, func(st SubscriberStatus) float64 { return float64(st.Counts.Lost) }},
+}
+
+// writeFigures writes how the subscribers stand, each as of one moment: what was accepted is settled or waits, in every scrape.
+func (o *Outbox) writeFigures(w io.Writer) {
+	var labels []string
+	var all []SubscriberStatus
+	for _, s := range o.all() {
+		label := labelValue(s.service)
+		if slices.Contains(labels, label) {
+			continue // a series that is there twice would spoil the whole scrape
+		}
+		labels, all = append(labels, label), append(all, s.figures())
+	}
+	for i, f := range figures {
+		if i == 0 || figures[i-1].name != f.name {
+			metrics.WriteMetadataIfNeeded(w, f.name, "gauge")
+		}
+		for i, st := range all {
+			fmt.Fprintf(w, "%s{subscriber=\"%s\"%s} %s\n", f.name, labels[i], f.more, strconv.FormatFloat(f.of(st), 'f', -1, 64))
+		}
+	}
 }
 
 // labelValue returns s as it may stand in a label: names come from other services.

@@ -93,3 +93,38 @@ func TestNamesOfOthersCannotBreakTheMetrics(t *testing.T) {
 		return true
 	})
 }
+
+// Every scrape balances, also while events come and go.
+func TestEachScrapeBalances(t *testing.T) {
+	var set *metrics.Set
+	n := newNode(t, func(c *outbox.Config) { set = metrics.NewSet(); c.Metrics = set })
+	n.subscribe(newInbox(t, "payment", "pay-1", n.key.Public()), "order.*")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 300 {
+			n.publish(fmt.Sprintf("e%d", i))
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		got, sum := scrape(set), 0
+		number := func(name string) (v int) {
+			if _, err := fmt.Sscan(got[name], &v); err != nil {
+				t.Fatalf("%s is %q", name, got[name])
+			}
+			return v
+		}
+		for _, outcome := range []string{"stored", "dead", "unsubscribed", "skipped", "lost"} {
+			sum += number(`hooksidecar_outbox_settled_events{subscriber="payment",outcome="` + outcome + `"}`)
+		}
+		accepted, waits := number(`hooksidecar_outbox_subscriber_accepted_events{subscriber="payment"}`), number(`hooksidecar_outbox_backlog{subscriber="payment"}`)
+		if accepted != sum+waits {
+			t.Fatalf("%d accepted, %d settled, %d wait", accepted, sum, waits)
+		}
+	}
+}

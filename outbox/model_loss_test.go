@@ -58,7 +58,7 @@ func (w *world) apply(name string) {
 	}
 	for _, seq := range slices.Sorted(maps.Keys(w.stored[name])) {
 		if rapid.IntRange(0, 3).Draw(w.t, "applied") > 0 {
-			w.done[name][seq], w.apps[seq] = true, true
+			w.isDone(name, seq)
 		}
 	}
 }
@@ -73,4 +73,5 @@ func (w *world) lose(name string) {
 	w.disks[name]++
 	delete(w.stored, name)
 	delete(w.done, name)
+	delete(w.queue, name)
 }

@@ -35,7 +35,15 @@ type world struct {
 	done  map[string]map[uint64]bool // per instance: what its app is done with, of what it has stored
 	apps  map[uint64]bool            // what any app is done with
 	late  map[string]answer          // of an inbox that has lost its disk since
-	loses bool                       // disks are lost: what is stored may be settled and yet be sent again
+	queue map[string][]uint64        // per instance: what was stored, in that order
+	began map[uint64][]uint64        // per key: seqs in the order in which an app was done with them first
+
+	orderWait time.Duration
+	tame      bool   // no event is refused
+	noticed   func() // called after each look of the dispatcher
+
+	named int  // as many open keys are named, more are "all"
+	loses bool // disks are lost: what is stored may be settled and yet be sent again
 }
 
 func all(t *rapid.T, patterns ...string) event.Patterns {
@@ -51,7 +59,9 @@ func newWorld(t *rapid.T) *world {
 		t: t, now: time.Unix(1_800_000_000, 0), asides: map[uint64]asideRecord{}, dead: map[uint64]string{},
 		flights: map[string]batch{}, sentBy: map[uint64]bool{}, stored: map[string]map[uint64]int{}, got: map[uint64][]uint64{},
 		never: map[uint64]bool{}, disks: map[string]int{}, done: map[string]map[uint64]bool{}, apps: map[uint64]bool{}, late: map[string]answer{},
+		queue: map[string][]uint64{}, began: map[uint64][]uint64{},
 	}
+	w.named = rapid.IntRange(0, 3).Draw(t, "named")
 	w.durable = subscriberRecord{
 		Service: "s", Start: 1, Spans: []span{{Types: []string{"a.*"}, From: 1, patterns: all(t, "a.*")}},
 	}
@@ -78,14 +88,24 @@ func (w *world) says(name string) instanceRecord {
 			open = min(open, seq)
 		}
 	}
-	return instanceRecord{StoreID: w.storeID(name), Applied: min(open, highest+1) - 1, OpenAll: true}
+	said := instanceRecord{StoreID: w.storeID(name), Applied: min(open, highest+1) - 1}
+	keys := map[uint64]bool{}
+	for seq, n := range w.stored[name] {
+		if key := w.log[seq-1].key; key != 0 && n > 0 && !w.done[name][seq] {
+			keys[key] = true
+		}
+	}
+	if said.OpenAll = len(keys) > w.named; !said.OpenAll {
+		said.OpenKeys = slices.Sorted(maps.Keys(keys))
+	}
+	return said
 }
 
 // open starts a process from what is durable.
 func (w *world) open() {
 	w.atOpen = uint64(len(w.log)) + 1
 	w.d = newDispatcher(w.durable, limits{
-		window: 16, windowBytes: 1 << 20, aside: 24, failover: 30 * time.Second, atOpen: w.atOpen,
+		window: 16, windowBytes: 1 << 20, aside: 24, failover: 30 * time.Second, orderWait: w.orderWait, atOpen: w.atOpen,
 		retry: backoff.Policy{Base: 250 * time.Millisecond, Max: 30 * time.Second},
 	})
 	for seq, r := range w.asides {
@@ -118,11 +138,15 @@ func (w *world) step() {
 		}
 		w.d.loaded(w.log[from-1:to], to)
 	}
-	for _, b := range w.d.next(w.now).send {
+	send := w.d.next(w.now).send
+	if w.noticed != nil {
+		w.noticed()
+	}
+	for _, b := range send {
 		if _, busy := w.flights[b.lane.name]; busy {
 			w.t.Fatalf("two batches in flight to %s", b.lane.name)
 		}
-		if len(b.items) == 0 || len(b.items) > maxBatchEvents {
+		if len(b.items) == 0 && !b.lane.asking || len(b.items) > maxBatchEvents {
 			w.t.Fatalf("a batch of %d events", len(b.items))
 		}
 		for _, it := range b.items {
@@ -159,7 +183,11 @@ func (w *world) answer() {
 		w.deliver(b, late)
 		return
 	}
-	switch rapid.SampledFrom([]string{"verdicts", "verdicts", "verdicts", "unsent", "silence", "wait", "refused", "large"}).Draw(w.t, "answer") {
+	kind := rapid.SampledFrom([]string{"verdicts", "verdicts", "verdicts", "unsent", "silence", "wait", "refused", "large"}).Draw(w.t, "answer")
+	if len(b.items) == 0 && (kind == "refused" || kind == "large") {
+		kind = "wait"
+	}
+	switch kind {
 	case "verdicts":
 		ans = answer{kind: answerVerdicts, sent: true, verdicts: w.judge(name, b)}
 		ans.said = w.says(name)
@@ -213,6 +241,8 @@ func (w *world) judge(name string, b batch) []event.Outcome {
 			v = event.Duplicate
 		case it.key != 0 && refused[it.key]:
 			v = event.KeyBusy
+		case v == event.Rejected && w.tame:
+			v = event.KeyBusy
 		case v == event.Rejected || w.never[it.seq]:
 			v = event.Rejected
 			w.never[it.seq] = true
@@ -221,6 +251,7 @@ func (w *world) judge(name string, b batch) []event.Outcome {
 				w.stored[name] = map[uint64]int{}
 			}
 			w.stored[name][it.seq]++
+			w.queue[name] = append(w.queue[name], it.seq)
 			if it.key != 0 {
 				w.got[it.key] = append(w.got[it.key], it.seq)
 			}
@@ -254,7 +285,7 @@ func (w *world) write() {
 		delete(w.dead, seq)
 	}
 	w.durable = rec.record
-	w.d.decided = rec.decision
+	w.d.saved(&rec)
 	w.checkDurable()
 }
 
@@ -316,7 +347,13 @@ func (w *world) check() {
 // checkOrder holds while no key has moved: every instance got the events of a key in the order of their seqs.
 func (w *world) checkOrder() {
 	for key, seqs := range w.got {
-		if !slices.IsSorted(seqs) {
+		var first []uint64 // the others are repeats
+		for _, seq := range seqs {
+			if !slices.Contains(first, seq) {
+				first = append(first, seq)
+			}
+		}
+		if !slices.IsSorted(first) {
 			w.t.Fatalf("events of key %d were stored in the order %v", key, seqs)
 		}
 	}
@@ -324,13 +361,38 @@ func (w *world) checkOrder() {
 
 func (w *world) crash() { w.open() }
 
+// finishApps lets every app be done with what its inbox has.
+func (w *world) finishApps() {
+	for _, name := range slices.Sorted(maps.Keys(w.stored)) {
+		have := w.stored[name]
+		if w.done[name] == nil {
+			w.done[name] = map[uint64]bool{}
+		}
+		for _, seq := range w.queue[name] {
+			if have[seq] > 0 && !w.done[name][seq] {
+				w.isDone(name, seq)
+			}
+		}
+	}
+}
+
+// isDone notes that the app of an instance is done with an event.
+func (w *world) isDone(name string, seq uint64) {
+	if key := w.log[seq-1].key; key != 0 && !w.apps[seq] {
+		w.began[key] = append(w.began[key], seq)
+	}
+	w.done[name][seq], w.apps[seq] = true, true
+}
+
 // drain answers everything well until nothing is left.
 func (w *world) drain() {
 	for range 2000 {
 		w.now = w.now.Add(time.Minute)
+		w.finishApps()
 		w.write()
 		w.step()
-		for name, b := range w.flights {
+		for _, name := range slices.Sorted(maps.Keys(w.flights)) {
+			b := w.flights[name]
 			delete(w.flights, name)
 			out := make([]event.Outcome, len(b.items))
 			for i, it := range b.items {
@@ -340,6 +402,9 @@ func (w *world) drain() {
 				}
 				if w.stored[name] == nil {
 					w.stored[name] = map[uint64]int{}
+				}
+				if w.stored[name][it.seq] == 0 {
+					w.queue[name] = append(w.queue[name], it.seq)
 				}
 				if w.stored[name][it.seq]++; w.stored[name][it.seq] == 1 && it.key != 0 {
 					w.got[it.key] = append(w.got[it.key], it.seq)

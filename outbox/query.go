@@ -181,7 +181,7 @@ func (s *subscriber) figures() SubscriberStatus {
 	next = max(next, d.after) // what was published in between
 	st := SubscriberStatus{
 		Service: s.service, Types: d.spans.types(), Paused: d.paused, StartSeq: d.start, Cursor: d.cursor(), Counts: d.counts,
-		Gone: d.gone, Accepted: next - d.start, Waiting: d.waiting() + d.unread(next), SetAside: d.asides,
+		Gone: d.gone, Overtaken: d.overtaken, Accepted: next - d.start, Waiting: d.waiting() + d.unread(next), SetAside: d.asides,
 	}
 	for _, it := range d.open {
 		if it.letter != "" {
@@ -193,6 +193,7 @@ func (s *subscriber) figures() SubscriberStatus {
 	}
 	if len(d.open) > 0 {
 		st.OldestAt = time.UnixMilli(d.open[0].acceptedAt).UTC()
+		st.oldestAge = max(0, s.o.store.Clock().Now().Sub(st.OldestAt))
 	}
 	return st
 }
@@ -206,7 +207,7 @@ func (s *subscriber) lanes(now time.Time) []LaneStatus {
 		switch {
 		case l.stuck(now, s.d.failover):
 			st.State = LaneStuck
-		case l.inFlight != nil:
+		case l.busy():
 			st.State = LaneSending
 		case l.failing() || now.Before(l.notBefore):
 			st.State = LaneBackoff

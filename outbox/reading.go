@@ -30,7 +30,11 @@ func (s *sender) read(p parcel, id string, resp *http.Response, text []byte) ans
 	if !ours || s.forged(p, id, resp.Header, text) {
 		return ans
 	}
+	ans.ours = true
 	switch {
+	case p.question && resp.StatusCode == http.StatusBadRequest && said.Code == "empty_batch":
+		ans.kind, ans.problem = answerMute, ""
+	case p.question: // nothing of it can be wrong with an event
 	case resp.StatusCode == http.StatusUnauthorized && said.Code == "stale":
 		s.follow(said.Clock, time.Now())
 	case resp.StatusCode == http.StatusBadRequest && slices.Contains(aboutEvents, said.Code):

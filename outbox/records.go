@@ -219,6 +219,10 @@ type subscriberRecord struct {
 	Set       uint64                    `json:"set,omitempty"`
 	Mixed     uint64                    `json:"mixed,omitempty"`
 	Gone      uint64                    `json:"gone,omitempty"`
+
+	Spread        *spread  `json:"spread,omitempty"` // the instances that keys go to
+	FormerSpreads []spread `json:"formerSpreads,omitempty"`
+	Overtaken     uint64   `json:"overtaken,omitempty"` // keys that went on without an instance that is lost
 }
 
 // in returns r for the log with that id. What instances have said of another log says nothing of this one.
@@ -230,7 +234,7 @@ func (r subscriberRecord) in(log string) subscriberRecord {
 	for name, said := range r.Instances {
 		instances[name] = instanceRecord{StoreID: said.StoreID, Stray: said.Stray, Former: said.Former}
 	}
-	r.Log, r.Instances = log, instances
+	r.Log, r.Instances, r.FormerSpreads = log, instances, nil
 	return r
 }
 
@@ -243,6 +247,8 @@ type instanceRecord struct {
 	Base     uint64   `json:"base,omitempty"`   // up to this seq an earlier store of it was done
 	Stray    uint64   `json:"stray,omitempty"`  // the greatest seq that it has stored without being its home
 	Former   []string `json:"former,omitempty"` // stores that it has lost
+	Given    uint64   `json:"given,omitempty"`  // the greatest seq that it has stored
+	Passed   bool     `json:"passed,omitempty"` // it is lost, and the keys that it had open have gone on
 }
 
 // totalsRecord holds the bytes of the events from the tail up to Seq.

@@ -74,6 +74,7 @@ func (d *dispatcher) storedAt(l *lane, it *item) {
 		l.answered.Stray = max(l.answered.Stray, it.seq)
 	}
 	l.answered.Base = min(l.answered.Base, it.seq-1)
+	l.answered.Given = max(l.answered.Given, it.seq)
 }
 
 // mix notes the set of instances. If it changes, events that have been stored may be elsewhere than where they would go now.
@@ -109,7 +110,10 @@ func (d *dispatcher) rename(peers []peer) {
 			gone := !slices.ContainsFunc(peers, func(p peer) bool { return p.name == name })
 			if gone && d.said[name].StoreID == p.storeID {
 				d.said[p.name] = d.said[name]
+				d.kept[p.name] = d.kept[name]
 				delete(d.said, name)
+				delete(d.kept, name)
+				d.renamed(name, p.name)
 				break
 			}
 		}

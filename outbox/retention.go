@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hooksidecar/hooksidecar/internal/deadletter"
 	"github.com/hooksidecar/hooksidecar/internal/dedup"
 	"github.com/hooksidecar/hooksidecar/internal/store"
 )
@@ -38,6 +39,7 @@ func (o *Outbox) retain(ctx context.Context) {
 		if now := time.Now(); now.Sub(idsAt) >= expireIDsEvery {
 			idsAt = now
 			o.expireIDs(ctx)
+			o.expireLetters(ctx)
 		}
 		if end := o.tail.end(); end-saved >= totalsEvery {
 			saved = end
@@ -253,6 +255,17 @@ func (o *Outbox) expireIDs(ctx context.Context) {
 	err := o.ids.Expire(ctx, o.store.Clock().Now(), func(r dedup.Record) bool { return r.Seq >= first })
 	if err != nil && ctx.Err() == nil && !ended(err) {
 		o.log.Error("old ids were not removed, will try again", "err", err)
+	}
+}
+
+// expireLetters removes dead letters of this side that somebody has dealt with, once they are past the retention.
+func (o *Outbox) expireLetters(ctx context.Context) {
+	if held, _ := o.store.Clock().Held(); held {
+		return
+	}
+	err := deadletter.Expire(ctx, o.store, deadletter.Outbox, o.store.Clock().Now().Add(-o.cfg.Retention))
+	if err != nil && ctx.Err() == nil && !ended(err) {
+		o.log.Error("old dead letters were not removed, will try again", "err", err)
 	}
 }
 

@@ -22,6 +22,8 @@ func (d *dispatcher) setPeers(peers []peer) {
 		l.answered = d.said[p.name]
 		d.lanes = append(d.lanes, l)
 	}
+	d.respread()
+	d.forgetSpreads()
 	d.dropLanes()
 	slices.SortFunc(d.lanes, func(a, b *lane) int { return compareName(a.name, b.name) })
 	for _, p := range peers {
@@ -32,17 +34,25 @@ func (d *dispatcher) setPeers(peers []peer) {
 }
 
 func (d *dispatcher) dropLanes() {
-	d.lanes = slices.DeleteFunc(d.lanes, func(l *lane) bool { return !l.known && l.inFlight == nil })
+	d.lanes = slices.DeleteFunc(d.lanes, func(l *lane) bool { return !l.known && !l.busy() && !d.keeps(l) })
 }
 
-// route returns the lane for it, or nil if no known instance wants it. Its home is chosen over the known instances, not over
-// who answers; an event without a key leaves a home that is stuck, except for one that tries whether it still is.
-func (d *dispatcher) route(it *item, now time.Time) *lane {
+// route returns the lane for it, or what keeps it from going to any; no lane and nothing if no known instance wants it. Its home is
+// chosen over the known instances, not over who answers; an event without a key leaves a home that is stuck, except for one that
+// tries whether it still is.
+func (d *dispatcher) route(it *item, now time.Time) (l *lane, why string) {
+	if it.key != 0 {
+		return d.routeKey(it)
+	}
+	return d.routeFree(it, now), ""
+}
+
+func (d *dispatcher) routeFree(it *item, now time.Time) *lane {
 	if it.epoch != d.epoch {
 		it.home, it.epoch = d.best(it, func(*lane) bool { return true }), d.epoch
 	}
 	home := it.home
-	if home == nil || it.key != 0 || !home.stuck(now, d.failover) {
+	if home == nil || !home.stuck(now, d.failover) {
 		return home
 	}
 	if home.ready(now) && len(home.next) == 0 {
@@ -65,6 +75,31 @@ func (d *dispatcher) best(it *item, ok func(*lane) bool) *lane {
 		}
 	}
 	return best
+}
+
+func (d *dispatcher) anyKnown() bool {
+	return slices.ContainsFunc(d.lanes, func(l *lane) bool { return l.known })
+}
+
+// remindLanes makes lanes for the instances that an earlier process may have given events to: until the directory names them,
+// they are not known.
+func (d *dispatcher) remindLanes() {
+	spreads := d.former
+	if d.spread != nil {
+		spreads = append(slices.Clone(spreads), *d.spread)
+	}
+	for _, s := range slices.Backward(spreads) {
+		for _, m := range s.Members {
+			if d.lane(m.Name) != nil {
+				continue
+			}
+			said := d.said[m.Name]
+			l := newLane(peer{name: m.Name, url: m.URL, storeID: said.StoreID, patterns: m.patterns})
+			l.known, l.answered = false, said
+			d.lanes = append(d.lanes, l)
+		}
+	}
+	slices.SortFunc(d.lanes, func(a, b *lane) int { return compareName(a.name, b.name) })
 }
 
 // hasPeers reports whether peers are those that are known already.

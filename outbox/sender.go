@@ -45,6 +45,7 @@ type parcel struct {
 	service    string
 	to         peer
 	cursor     uint64
+	question   bool // there are no events: only what the instance says of itself is wanted
 	deliveries []packed
 }
 
@@ -59,7 +60,7 @@ type packed struct {
 // send delivers p and says what became of it. It never fails: what is not known is an answer to wait.
 func (s *sender) send(ctx context.Context, p parcel) answer {
 	if len(s.o.cfg.Keys) == 0 {
-		return answer{problem: "this service has no signing key"}
+		return answer{here: true, problem: "this service has no signing key"}
 	}
 	body := s.write(p)
 	id := batchID()

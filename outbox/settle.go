@@ -58,7 +58,7 @@ func (l *loop) saved(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.durable = w.record.Cursor
-	l.d.decided = w.decision
+	l.d.saved(w)
 	l.writtenN = l.takenN
 	close(l.written)
 	l.written = make(chan struct{})

@@ -103,9 +103,13 @@ type inbox struct {
 	batches [][]received
 	applied uint64
 	openAll bool
-	verdict func(received) event.Outcome                   // nil: stored
-	refuse  func(w http.ResponseWriter, n int) bool        // true: it has answered by itself; n counts batches from 1
-	sign    func(*event.BatchAnswer) *signature.PrivateKey // another signer or answer; nil: as it should be
+	open    []uint64 // keys
+
+	questions []time.Time                                    // batches without events
+	deaf      bool                                           // it does not understand them
+	verdict   func(received) event.Outcome                   // nil: stored
+	refuse    func(w http.ResponseWriter, n int) bool        // true: it has answered by itself; n counts batches from 1
+	sign      func(*event.BatchAnswer) *signature.PrivateKey // another signer or answer; nil: as it should be
 }
 
 func newInbox(t *testing.T, service, name string, sender signature.PublicKey) *inbox {
@@ -146,6 +150,15 @@ func (in *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	header, events := in.parse(body)
+	if len(events) == 0 {
+		in.questions = append(in.questions, time.Now())
+		if in.deaf {
+			problem.Write(w, problem.New("empty_batch", "The batch has no events."))
+			return
+		}
+		in.answer(w, h.ID, header, events)
+		return
+	}
 	in.batches = append(in.batches, events)
 	if in.refuse != nil && in.refuse(w, len(in.batches)) {
 		return
@@ -178,7 +191,7 @@ func (in *inbox) parse(body []byte) (event.BatchHeader, []received) {
 func (in *inbox) answer(w http.ResponseWriter, id string, header event.BatchHeader, events []received) {
 	a := event.BatchAnswer{
 		From: event.Party{Service: in.service, Instance: in.name, StoreID: in.store}, To: header.From.StoreID,
-		Applied: in.applied, OpenAll: in.openAll, Clock: time.Now(),
+		Applied: in.applied, OpenAll: in.openAll, OpenKeys: slices.Clone(in.open), Clock: time.Now(),
 	}
 	for _, e := range events {
 		o := event.Outcome{Verdict: event.Stored}

@@ -46,10 +46,13 @@ type SubscriberStatus struct {
 	Waiting   uint64       `json:"waiting"`  // open, set aside and not yet looked at
 	SetAside  int          `json:"setAside"` // of Waiting
 	Replaying int          `json:"replaying"`
-	Gone      uint64       `json:"gone"` // events that instances lost with their disks, at most, and that the log no longer had to send again; Stored counts them
+	Gone      uint64       `json:"gone"`      // events that instances lost with their disks, at most, and that the log no longer had to send again; Stored counts them
+	Overtaken uint64       `json:"overtaken"` // keys that went on although an instance that is lost may have earlier events of them open
 	InFlight  int          `json:"inFlight"`
 	OldestAt  time.Time    `json:"oldestAt,omitzero"` // acceptance of the oldest open event
 	Lanes     []LaneStatus `json:"lanes"`
+
+	oldestAge time.Duration // of OldestAt
 }
 
 // Settled counts what is final for one subscriber.

@@ -49,7 +49,7 @@ func (o *Outbox) newSubscriber(r subscriberRecord) *subscriber {
 		durable: r.Cursor,
 	}
 	s.d = newDispatcher(r, limits{
-		window: windowEvents, windowBytes: windowBytes, aside: maxAside, failover: o.cfg.FailoverAfter, retry: o.cfg.Retry,
+		window: windowEvents, windowBytes: windowBytes, aside: maxAside, failover: o.cfg.FailoverAfter, orderWait: max(0, o.cfg.OrderWait), retry: o.cfg.Retry,
 		atOpen: o.store.AtOpen(store.OutboxLog),
 	})
 	routes := spans(r.Spans)
@@ -61,6 +61,16 @@ func (o *Outbox) newSubscriber(r subscriberRecord) *subscriber {
 func (r *subscriberRecord) compile() error {
 	if r.Backfill != nil {
 		if err := r.Backfill.Spans.compile(); err != nil {
+			return err
+		}
+	}
+	for i := range r.FormerSpreads {
+		if err := r.FormerSpreads[i].compile(); err != nil {
+			return err
+		}
+	}
+	if r.Spread != nil {
+		if err := r.Spread.compile(); err != nil {
 			return err
 		}
 	}
@@ -178,9 +188,9 @@ func (l *loop) step(now time.Time) (more bool) {
 	l.pauseTo = time.Time{}
 	more = l.load()
 	l.mu.Lock()
-	replacements := l.d.replacements
-	l.d.replacements = nil
 	a := l.d.next(now)
+	replacements, passings := l.d.replacements, l.d.passings
+	l.d.replacements, l.d.passings = nil, nil
 	parcels := make([]parcel, len(a.send))
 	for i, b := range a.send {
 		parcels[i] = l.pack(b)
@@ -188,6 +198,9 @@ func (l *loop) step(now time.Time) (more bool) {
 	l.mu.Unlock()
 	for _, r := range replacements {
 		l.replaced(r)
+	}
+	for _, p := range passings {
+		l.passed(p)
 	}
 	for i, b := range a.send {
 		l.dispatch(b.lane, parcels[i])
@@ -258,7 +271,7 @@ func (l *loop) pause(err error, message string) {
 
 // pack copies what is to be sent. The lock is held.
 func (l *loop) pack(b batch) parcel {
-	p := parcel{service: l.service, to: b.lane.peer, cursor: l.d.cursor(), deliveries: make([]packed, len(b.items))}
+	p := parcel{service: l.service, to: b.lane.peer, cursor: l.d.cursor(), question: len(b.items) == 0, deliveries: make([]packed, len(b.items))}
 	for i, it := range b.items {
 		p.deliveries[i] = packed{seq: it.seq, attempt: it.attempts + 1, redelivery: it.redeliver, entry: it.entry}
 	}
@@ -278,9 +291,14 @@ func (l *loop) dispatch(ln *lane, p parcel) {
 
 // deliver reads what is not in memory, and sends.
 func (l *loop) deliver(snd *sender, p parcel) answer {
+	if p.question {
+		ans := snd.send(l.ctx, p)
+		l.report(snd, p, ans)
+		return ans
+	}
 	gone, err := l.fetch(&p)
 	if err != nil {
-		return answer{problem: "events cannot be read: " + err.Error()}
+		return answer{here: true, problem: "events cannot be read: " + err.Error()}
 	}
 	if len(p.deliveries) == 0 {
 		return withLost(answer{kind: answerVerdicts}, gone)
@@ -368,6 +386,12 @@ func (l *loop) replaced(r replacement) {
 		"alert", "inbox_replaced", "subscriber", l.service, "instance", r.instance, "store", r.is, "former_store", r.was,
 		"from_seq", r.from, "to_seq", r.to, "oldest_kept_seq", first)
 	l.o.cfg.Directory.Refresh(l.service)
+}
+
+// passed says that keys went on without an instance that is lost.
+func (l *loop) passed(p passing) {
+	l.o.log.Warn("an instance is lost: keys that waited for it go on, and may have arrived out of order",
+		"subscriber", l.service, "instance", p.instance, "keys", p.keys, "more_may_be_open", p.all, "waited", l.o.cfg.OrderWait)
 }
 
 func (l *loop) count(p parcel, ans answer, took time.Duration) {

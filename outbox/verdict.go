@@ -16,12 +16,15 @@ const (
 	answerVerdicts                   // a verdict per event
 	answerRefused                    // the batch is wrong (400)
 	answerTooLarge                   // the batch is too large (413)
+	answerMute                       // a batch without events is not understood
 )
 
 // An answer is what became of one batch.
 type answer struct {
 	kind       answerKind
 	sent       bool // the request, or a part of it, may have arrived
+	ours       bool // a sidecar has answered, whatever it was
+	here       bool // nothing was asked, for a reason on this side
 	verdicts   []event.Outcome
 	said       instanceRecord // with verdicts
 	retryAfter time.Duration  // asked for; 0: nothing was
@@ -33,13 +36,27 @@ type answer struct {
 // answered takes what became of the batch of l. r is a random number in [0, 1). refresh is true if an instance did not want
 // what its descriptor asks for, so that a newer one should be fetched.
 func (d *dispatcher) answered(now time.Time, l *lane, ans answer, r float64) (refresh bool) {
+	switch {
+	case ans.ours || ans.kind != answerWait:
+		d.reached(l)
+	case l.silentSince.IsZero() && !ans.here:
+		l.silentSince = now
+	}
+	if l.asking {
+		d.asked(now, l, ans, r)
+		d.forgetSpreads()
+		d.dropLanes()
+		return false
+	}
 	items := l.inFlight
-	l.inFlight = nil
+	l.inFlight, l.askAt, l.askWait = nil, time.Time{}, 0
 	for _, it := range items {
 		it.inFlight = false
 		if ans.sent {
 			it.attempts++
 			it.redeliver = true
+		} else {
+			it.at = it.before
 		}
 	}
 	switch {
@@ -68,6 +85,7 @@ func (d *dispatcher) answered(now time.Time, l *lane, ans answer, r float64) (re
 		}
 	}
 	d.compact()
+	d.forgetSpreads()
 	d.dropLanes()
 	return refresh
 }
@@ -104,9 +122,11 @@ func (d *dispatcher) tooLarge(l *lane, items []*item, ans answer) {
 // judge gives each event its verdict.
 func (d *dispatcher) judge(now time.Time, l *lane, items []*item, ans answer, r float64) (refresh bool) {
 	d.hear(l, ans.said)
+	d.pending.moved = true
 	settled, busy := false, false
 	var kept map[uint64]bool // keys with an event in this batch that was not settled
 	for i, it := range items {
+		it.at = nil // or it has it, and says so
 		switch o := ans.verdicts[i]; o.Verdict {
 		case event.Stored, event.Duplicate:
 			settled = true
@@ -190,12 +210,12 @@ func codeOf(o event.Outcome) string {
 // hear keeps what the instance says of itself. Applied may go down: a set-aside event, or a replay, that the instance gets late
 // is open there below what it had been done with, and would be lost with its disk.
 func (d *dispatcher) hear(l *lane, said instanceRecord) {
+	l.heard = true
 	d.notice(l.name, said.StoreID)
 	slices.Sort(said.OpenKeys)
 	said.Applied = min(said.Applied, d.top()) // no instance can be done with what it was not given
-	said.Base, said.Stray, said.Former = l.answered.Base, l.answered.Stray, l.answered.Former
+	said.Base, said.Stray, said.Former, said.Given = l.answered.Base, l.answered.Stray, l.answered.Former, l.answered.Given
 	d.hears(l.name, said)
-	d.pending.moved = true
 }
 
 // settle makes it final under one heading of Settled.
