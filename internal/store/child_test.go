@@ -47,6 +47,14 @@ func runChild(role, dir string) int {
 		return childLoad(dir, args)
 	case "reopen": // and go without closing
 		return childReopen(dir)
+	case "cycle": // open, write, back up, close, over and over; prints like write
+		return childCycle(dir)
+	case "spread": // until the disk is full
+		return childSpread(dir)
+	case "accept": // the loss of the store named
+		return childAccept(dir, args)
+	case "restore": // a backup that lies beside dir
+		return childRestore(dir)
 	case "fence": // write until fenced
 		return childFence(dir)
 	}
@@ -155,7 +163,12 @@ func TestKillWhileOpeningDoesNoHarm(t *testing.T) {
 // killWriter runs a writer and kills it some time after its first acknowledgement, or after its start.
 func killWriter(t *testing.T, dir string, size int, after time.Duration, atOnce bool, acked map[uint64]bool) {
 	t.Helper()
-	cmd := child(t.Context(), fmt.Sprintf("write:%d", size), dir)
+	killChild(t, fmt.Sprintf("write:%d", size), dir, after, atOnce, acked)
+}
+
+func killChild(t *testing.T, role, dir string, after time.Duration, atOnce bool, acked map[uint64]bool) {
+	t.Helper()
+	cmd := child(t.Context(), role, dir)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -23,7 +24,8 @@ const spaceRetry = 200 * time.Millisecond
 const fenceGrace = time.Second
 
 // Commit stores op and waits until it is synced. If ctx ends while op is queued, the result is ctx.Err() and
-// op is certainly not stored; once its group has begun, Commit waits for the outcome.
+// op is certainly not stored; once its group has begun, Commit waits for the outcome. On a full disk that can
+// be until there is room again; those queued behind it get ErrDiskFloor.
 func (s *Store) Commit(ctx context.Context, op Op) error {
 	if err := ctx.Err(); err != nil {
 		if op.Done != nil {
@@ -31,16 +33,23 @@ func (s *Store) Commit(ctx context.Context, op Op) error {
 		}
 		return err
 	}
-	p := &pending{op: op, done: make(chan struct{})}
+	p := &pending{op: op, done: make(chan struct{}), no: make(chan struct{})}
 	s.enqueue(p)
 	select {
 	case <-p.done:
 		return p.err
+	case <-p.no:
+		p.op.Apply = nil
+		return ErrDiskFloor
 	case <-s.fence.closed:
 	case <-ctx.Done():
 		p.gone = ctx.Err()
 		if p.state.CompareAndSwap(opQueued, opGivenUp) {
+			p.op.Apply = nil // and what it holds on to: a queue that stands still must not fill memory
 			return p.gone
+		}
+		if p.state.Load() == opRefused {
+			return ErrDiskFloor
 		}
 	}
 	return s.outcome(p)
@@ -74,7 +83,7 @@ func (s *Store) enqueue(p *pending) {
 		if p.state.CompareAndSwap(opQueued, opTaken) {
 			p.finish(ErrClosed)
 		} else {
-			p.finish(p.gone)
+			p.finish(p.reason())
 		}
 	}()
 }
@@ -84,8 +93,15 @@ type committer struct {
 	s        *Store
 	state    state
 	tx       Tx
-	lastMono time.Time // when the last group was made, for times that never go back
-	limit    int       // operations in the next group; 0: no limit
+	lastMono time.Time                 // when the last group was made, for times that never go back
+	limit    int                       // operations in the next group; 0: no limit
+	began    atomic.Pointer[time.Time] // of the group that is being committed; nil: none is
+}
+
+// heldUp reports whether the group under way has taken so long that those behind it should not wait.
+func (c *committer) heldUp() bool {
+	began := c.began.Load()
+	return began != nil && time.Since(*began) > time.Second
 }
 
 // run makes groups until the queue is closed and empty. After a fence it refuses what comes.
@@ -164,8 +180,8 @@ func refuse(ops []*pending, err error) {
 
 // drop ends an operation that is not queued any more: one that was put back has been taken before.
 func (p *pending) drop(err error) {
-	if p.state.Load() == opGivenUp {
-		err = p.gone
+	if p.state.Load() != opTaken {
+		err = p.reason()
 	}
 	p.finish(err)
 }
@@ -178,7 +194,7 @@ func admit(ops []*pending, level spaceLevel) []*pending {
 		taken := p.state.CompareAndSwap(opQueued, opTaken) || p.state.Load() == opTaken
 		switch {
 		case !taken:
-			p.finish(p.gone)
+			p.finish(p.reason())
 		case level == spaceLow && p.op.Class == Intake:
 			p.finish(ErrDiskLow)
 		default:
@@ -192,6 +208,8 @@ func admit(ops []*pending, level spaceLevel) []*pending {
 func (c *committer) group(ops []*pending) (rest []*pending) {
 	results := make([]error, len(ops))
 	began := time.Now()
+	c.began.Store(&began)
+	defer c.began.Store(nil)
 	g, err := c.build(ops, results)
 	if errors.Is(err, badger.ErrTxnTooBig) {
 		// Our own sizing was wrong; fewer operations settle it.

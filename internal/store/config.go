@@ -28,6 +28,8 @@ type Config struct {
 
 	Log     *slog.Logger // nil: discard
 	Metrics *metrics.Set // nil: a set of its own
+
+	statfs func(dir string) (fsSpace, error) // nil: of the system
 }
 
 func (c *Config) settle() error {
@@ -46,6 +48,9 @@ func (c *Config) settle() error {
 	}
 	if c.BallastBytes == 0 {
 		c.BallastBytes = defaultBallast
+	}
+	if c.statfs == nil {
+		c.statfs = statFS
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

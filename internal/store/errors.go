@@ -40,6 +40,7 @@ var (
 const (
 	damageUnidentified = "store_unidentified"   // badger files without STORE
 	damageIdentity     = "store_header_damaged" // STORE unreadable
+	damageRestore      = "restore_cut_off"      // half of a restore, and no store
 	damageService      = "wrong_service"        // STORE names another service
 	damageRollback     = "rollback_suspected"   // STORE older than WATERMARK
 	damageWatermark    = "watermark_damaged"    // WATERMARK missing, torn or of another store

@@ -1,14 +1,20 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/y"
 )
 
 // examine compares the files with WATERMARK before Badger may touch them. Damage is an error, unless its loss
@@ -204,7 +210,11 @@ func (o *opening) compare() error {
 		return o.regressed(damageRegressed, fmt.Sprintf("the files end at group %d, the database at %d, its state at %d", o.files.end, got, st.ts))
 	}
 	findings := compareMark(&st, &o.mark)
-	if len(o.files.orphans()) > 0 || o.hadGuard {
+	whole, err := o.orphans.spare(o.db, st.ts)
+	if err != nil {
+		return err
+	}
+	if !whole || o.hadGuard {
 		counts, err := countKeys(o.db, st.ts)
 		if err != nil {
 			return fmt.Errorf("count records: %w", err)
@@ -250,16 +260,65 @@ func compareCounts(counts *[256]int64, st *state) (findings []string) {
 	return findings
 }
 
-// countKeys counts the keys of each prefix by reading keys only.
+// countKeys counts the keys of each prefix by reading keys only, in as many ranges as there are processors.
 func countKeys(db *badger.DB, ts uint64) (counts [256]int64, err error) {
+	cuts := rangeCuts(db, runtime.GOMAXPROCS(0))
+	parts := make([][256]int64, len(cuts)+1)
+	errs := make([]error, len(parts))
+	var ranges sync.WaitGroup
+	for i := range parts {
+		var from, to []byte
+		if i > 0 {
+			from = cuts[i-1]
+		}
+		if i < len(cuts) {
+			to = cuts[i]
+		}
+		ranges.Go(func() {
+			defer func() {
+				if r := recover(); r != nil {
+					errs[i] = fmt.Errorf("panic in badger: %v\n%s", r, debug.Stack())
+				}
+			}()
+			countRange(db, ts, from, to, &parts[i])
+		})
+	}
+	ranges.Wait()
+	for i := range parts {
+		for p, n := range parts[i] {
+			counts[p] += n
+		}
+	}
+	return counts, errors.Join(errs...)
+}
+
+// countRange counts the keys from from up to but without to; nil is no bound.
+func countRange(db *badger.DB, ts uint64, from, to []byte, counts *[256]int64) {
 	txn := db.NewTransactionAt(ts, false)
 	defer txn.Discard()
 	it := txn.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		counts[it.Item().Key()[0]]++
+	for it.Seek(from); it.Valid(); it.Next() {
+		key := it.Item().Key()
+		if to != nil && bytes.Compare(key, to) >= 0 {
+			return
+		}
+		counts[key[0]]++
 	}
-	return counts, nil
+}
+
+// rangeCuts returns keys that part the database into at most n ranges of about the same number of tables.
+func rangeCuts(db *badger.DB, n int) (cuts [][]byte) {
+	var starts [][]byte
+	for _, t := range db.Tables() {
+		starts = append(starts, y.ParseKey(t.Left))
+	}
+	slices.SortFunc(starts, bytes.Compare)
+	starts = slices.CompactFunc(starts, bytes.Equal)
+	for i := 1; i < n && len(starts) >= n; i++ {
+		cuts = append(cuts, starts[i*len(starts)/n])
+	}
+	return cuts
 }
 
 func readRecord(db *badger.DB, key []byte) ([]byte, error) {

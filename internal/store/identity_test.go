@@ -138,12 +138,14 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 	}
 }
 
-// A log that was emptied just before it was unlinked, and a torn append to the manifest: both would keep
-// Badger from opening though nothing is missing.
+// Logs that were emptied just before they were unlinked, or made and not yet sized, and a torn append to the
+// manifest: each would keep Badger from opening though nothing is missing.
 func TestWhatACrashLeavesIsPutRight(t *testing.T) {
 	dir := left(t, 20, 100)
-	if err := os.WriteFile(filepath.Join(dir, "badger", "00099.mem"), nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"00099.mem", "000099.vlog"} {
+		if err := os.WriteFile(filepath.Join(dir, "badger", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "badger", "MANIFEST"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

@@ -30,12 +30,15 @@ type inspection struct {
 	state       []byte               // m record of group end, if it lies in a log
 	findings    []string
 	beyond      *state // the latest state known to have been committed, where the log breaks off
+
+	shortValueLogs []string // names of those without a whole header
 }
 
 type tableScan struct {
-	maxVersion uint64
-	size       int64
-	err        error
+	maxVersion  uint64
+	size        int64
+	first, last []byte // keys with version
+	err         error
 }
 
 func tableName(id uint64) string { return fmt.Sprintf("%06d%s", id, tableExt) }
@@ -90,9 +93,11 @@ func (in *inspection) checkValueLogs(entries []fs.DirEntry) {
 			continue
 		}
 		info, err := f.Stat()
-		if err == nil {
+		if err == nil && info.Size() < walHeader {
+			in.shortValueLogs = append(in.shortValueLogs, e.Name())
+		} else if err == nil {
 			var b []byte
-			if b, err = readSparse(f, info.Size()); err == nil && len(b) > walHeader && len(bytes.TrimRight(b, "\x00")) > walHeader {
+			if b, err = readSparse(f, info.Size()); err == nil && len(bytes.TrimRight(b, "\x00")) > walHeader {
 				err = errors.New("it holds values, which must all lie in tables")
 			}
 		}
@@ -148,6 +153,7 @@ func scanTable(path string, blocks bool) (t tableScan) {
 		return t
 	}
 	t.maxVersion = tab.MaxVersion()
+	t.first, t.last = bytes.Clone(tab.Smallest()), bytes.Clone(tab.Biggest())
 	t.err = tab.Close(-1)
 	return t
 }
@@ -248,22 +254,18 @@ func (in *inspection) orphans() []uint64 {
 	return ids
 }
 
-// logBytes is how much the logs hold, which Badger writes to tables when it opens.
-func (in *inspection) logBytes() (n int64) {
-	for i := range in.logs {
-		n += in.logs[i].end
-	}
-	return n
-}
-
-// tidy removes what a crash may leave that Badger cannot open though nothing is missing: a log that was
-// emptied before it was unlinked, or made but not yet sized, and a torn append to the manifest.
+// tidy removes what a crash may leave that Badger cannot open though nothing is missing: a log, or an empty
+// value log, that was emptied before it was unlinked, or made but not yet sized, and a torn append to the manifest.
 func (in *inspection) tidy() error {
+	short := slices.Clone(in.shortValueLogs)
 	for i := range in.logs {
 		if w := &in.logs[i]; w.size < walHeader {
-			if err := os.Remove(filepath.Join(in.dir, w.name)); err != nil {
-				return err
-			}
+			short = append(short, w.name)
+		}
+	}
+	for _, name := range short {
+		if err := os.Remove(filepath.Join(in.dir, name)); err != nil {
+			return err
 		}
 	}
 	return in.manifest.cut(in.dir)

@@ -32,10 +32,11 @@ func (s *Store) keep() {
 		case <-s.fence.closed:
 			return
 		case <-watch.C:
-			if s.space.near() {
-				s.space.check()
+			if s.space.near() && s.space.check() == spaceFloor && s.committer.heldUp() {
+				s.queue.refuseWaiting()
 			}
 		case now := <-tick.C:
+			s.space.refresh()
 			s.space.check()
 			if st := s.current.Load(); st.ts != s.mark.last.state.ts {
 				if err := s.mark.write(st, phaseRunning); err != nil {

@@ -27,15 +27,16 @@ const (
 
 // manifest is the set of tables that make up the database.
 type manifest struct {
-	levels map[uint64]uint32 // table id -> level
-	end    int64             // where the last whole change set ends
-	size   int64
+	levels  map[uint64]uint32 // table id -> level
+	removed map[uint64]bool   // tables that were named once
+	end     int64             // where the last whole change set ends
+	size    int64
 }
 
 var errBadManifest = errors.New("MANIFEST is damaged")
 
 func readManifest(dir string) (manifest, error) {
-	m := manifest{levels: make(map[uint64]uint32)}
+	m := manifest{levels: make(map[uint64]uint32), removed: make(map[uint64]bool)}
 	b, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if err != nil {
 		return m, err
@@ -81,8 +82,10 @@ func (m *manifest) apply(body []byte) error {
 		switch c.Op {
 		case pb.ManifestChange_CREATE:
 			m.levels[c.Id] = c.Level
+			delete(m.removed, c.Id)
 		case pb.ManifestChange_DELETE:
 			delete(m.levels, c.Id)
+			m.removed[c.Id] = true
 		default:
 			return fmt.Errorf("%w: unknown change", errBadManifest)
 		}

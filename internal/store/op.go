@@ -57,9 +57,13 @@ type Op struct {
 	Bytes  int // of payloads, roughly; 0 if small
 
 	// Apply makes the writes, on the committer's goroutine. An error drops the writes of this operation only
-	// and is its result. It may run twice, and must set its results afresh each time.
+	// and is its result. It may run twice, and must set its results afresh each time. It must not call the
+	// store but through its Tx. A panic in it fences the store: what its owner keeps in memory cannot be
+	// trusted any more, so nobody's writes go on.
 	Apply func(*Tx) error
 	// Done is optional. It is called exactly once with the outcome: after the sync, in commit order, on the
-	// committer's goroutine, so it must not block. (After Close it may be another goroutine.)
+	// committer's goroutine, so it must not block: Enqueue, View and the like are fine, Commit and Close
+	// would wait for the committer itself. (After Close it may be another goroutine.) A panic in it ends the
+	// process.
 	Done func(error)
 }

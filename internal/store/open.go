@@ -24,7 +24,7 @@ const valueThreshold = 1 << 20
 //   - A compaction that cannot make or sync its output loses its inputs in silence: limits on free bytes and
 //     inodes, strayTables, and the live counts when a table is found that nobody names.
 //   - Its files are mapped, so a full disk is a SIGBUS (as is a read error, which nothing here can turn into
-//     an error): spaceGuard.
+//     an error): spaceGuard for what we write, gate for compactions.
 //   - A log that cannot be rotated leaves it without a memtable, and reads panic: guarded, and the fence.
 //   - A failed sync of the log is returned once and then forgotten: the fence. One of the value log is only
 //     logged: nothing goes there, and inspect makes sure.
@@ -35,13 +35,13 @@ const valueThreshold = 1 << 20
 //   - Use after Close crashes: the queue and the readers are closed and waited for first.
 //   - DropPrefix stops all writers, TTL follows the wall clock: neither is used.
 //   - It imports expvar, which adds a handler to http.DefaultServeMux: that mux must never be served.
-func badgerOptions(dir string, cfg *Config, f *fence) badger.Options {
+func badgerOptions(dir string, cfg *Config, l badgerLog) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithMemTableSize(cfg.MemTableBytes).
-		WithNumMemtables(2).
-		WithNumLevelZeroTables(2).
-		WithNumLevelZeroTablesStall(8). // must be greater, or the process ends
+		WithNumMemtables(memTables).
+		WithNumLevelZeroTables(compactFrom).
+		WithNumLevelZeroTablesStall(levelZeroStall). // must be greater, or the process ends
 		WithNumCompactors(2).
 		WithValueThreshold(min(valueThreshold, maxBatchBytes(cfg))).
 		WithValueLogFileSize(16 << 20).
@@ -54,7 +54,7 @@ func badgerOptions(dir string, cfg *Config, f *fence) badger.Options {
 		WithCompactL0OnClose(false).
 		WithBypassLockGuard(true). // LOCK is ours
 		WithExternalMagic(externalMagic).
-		WithLogger(badgerLog{cfg.Log, f})
+		WithLogger(l)
 }
 
 // maxBatchBytes is Badger's limit for one transaction.
@@ -86,6 +86,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	o := &opening{cfg: &cfg, badgerDir: filepath.Join(cfg.Dir, badgerName), space: newSpaceGuard(&cfg), fence: newFence()}
 	s, err := o.run()
+	if errors.Is(err, errLeftOpen) {
+		return nil, err // the database may still be written to, so the lock stays
+	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -106,6 +109,7 @@ type opening struct {
 	hasMark   bool
 	files     *inspection
 	hadGuard  bool         // an opening was cut off, after Badger may have dropped tables
+	orphans   *orphans     // what Badger drops in this one
 	damage    *DamageError // accepted
 	db        *badger.DB
 	state     state
@@ -114,8 +118,9 @@ type opening struct {
 
 func (o *opening) run() (s *Store, err error) {
 	defer func() {
+		err = errors.Join(err, o.orphans.close())
 		if err != nil && o.db != nil {
-			err = errors.Join(err, closeBadger(o.db))
+			err = errors.Join(err, closeBadger(o.db, o.space.closeGate()))
 		}
 	}()
 	if err := o.identify(); err != nil {
@@ -141,10 +146,17 @@ func (o *opening) run() (s *Store, err error) {
 
 // identify reads STORE, or makes a new one in a directory that holds no store.
 func (o *opening) identify() error {
-	_ = os.Remove(filepath.Join(o.cfg.Dir, identityName+".tmp")) // of a crash
+	for _, name := range []string{identityName + ".tmp", verifyName} { // of a crash
+		if err := os.RemoveAll(filepath.Join(o.cfg.Dir, name)); err != nil {
+			return err
+		}
+	}
 	id, err := readIdentity(o.cfg.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if cutOffRestore(o.cfg.Dir) {
+			return o.hopeless(damageRestore, "a restore into this directory was cut off: repeat it, or remove the directory")
+		}
 		if holdsFiles(o.badgerDir) || exists(filepath.Join(o.cfg.Dir, watermarkName)) {
 			return o.hopeless(damageUnidentified, "there is a database but no STORE file that says whose it is")
 		}
@@ -155,6 +167,9 @@ func (o *opening) identify() error {
 	case errors.Is(err, errBadIdentity):
 		return o.hopeless(damageIdentity, err.Error())
 	case err != nil:
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(o.cfg.Dir, partialName)); err != nil { // of a restore killed at its very end
 		return err
 	}
 	o.id, o.making = id, id.Boot == 0
@@ -187,11 +202,12 @@ func holdsFiles(dir string) bool {
 // setAside makes room and sees to it that nothing Badger drops is gone for good.
 func (o *opening) setAside() error {
 	o.space.measure()
-	need := 2 * o.cfg.MemTableBytes
+	extra, left := 2*o.cfg.MemTableBytes, tree{}
 	if o.files != nil {
-		need = o.files.logBytes()*9/4 + 1<<20 // copies for the guard, and tables made of the logs
+		left = o.files.tree()
+		extra = left.logBytes + 1<<20 // copies for the guard
 	}
-	if err := o.space.prepare(need); err != nil {
+	if err := o.space.prepare(extra, &left); err != nil {
 		return err
 	}
 	if o.making {
@@ -212,6 +228,7 @@ func (o *opening) setAside() error {
 		}
 		return nil
 	}
+	o.orphans = o.files.keepOrphans()
 	return o.files.tidy()
 }
 
@@ -224,10 +241,11 @@ func (o *opening) openBadger() (err error) {
 			err = o.explain(err)
 		}
 	}()
-	if o.db, err = badger.OpenManaged(badgerOptions(o.badgerDir, o.cfg, o.fence)); err != nil {
+	if o.db, err = badger.OpenManaged(badgerOptions(o.badgerDir, o.cfg, badgerLog{o.cfg.Log, o.fence, o.space.pass})); err != nil {
 		o.db = nil
 		return fmt.Errorf("open database: %w", err)
 	}
+	o.space.watch(newTreeWatch(o.badgerDir, o.cfg.MemTableBytes, o.db))
 	// Badger does not sync the directory after making a log.
 	return errors.Join(syncDir(o.badgerDir), syncDir(o.cfg.Dir), syncDir(filepath.Dir(filepath.Clean(o.cfg.Dir))))
 }

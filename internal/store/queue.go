@@ -13,17 +13,27 @@ const lazyWait = 10 * time.Millisecond
 const (
 	opQueued int32 = iota
 	opTaken
-	opGivenUp
+	opGivenUp // by its caller, for a reason of his
+	opRefused // while the committer could not, for want of disk space
 )
 
 // A pending is an operation on its way through the committer.
 type pending struct {
 	op    Op
 	at    time.Time
-	state atomic.Int32  // queued, then taken by the committer or given up by its caller
+	state atomic.Int32  // queued, then one of the others
 	done  chan struct{} // closed with err set; nil for Enqueue
+	no    chan struct{} // closed when it is refused; nil for Enqueue
 	gone  error         // why it was given up; set before state
 	err   error
+}
+
+// reason is why an operation that was not taken did not come about.
+func (p *pending) reason() error {
+	if p.state.Load() == opRefused {
+		return ErrDiskFloor
+	}
+	return p.gone
 }
 
 // finish tells whoever waits.
@@ -129,6 +139,18 @@ func (q *queue) takeUrgent() []*pending {
 	})
 	q.urgent = 0
 	return urgent
+}
+
+// refuseWaiting tells those who wait in Commit, and would go on waiting while the committer is held up. Done
+// is left to the committer.
+func (q *queue) refuseWaiting() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range q.ops {
+		if p.no != nil && p.op.Class != Lazy && p.state.CompareAndSwap(opQueued, opRefused) {
+			close(p.no)
+		}
+	}
 }
 
 // takeAll removes and returns everything.

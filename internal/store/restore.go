@@ -17,11 +17,15 @@ const (
 	restoreEvents = 500
 )
 
-// Restore makes a store for service in dir from a backup. dir must be empty or absent, and is as it was if
+// Restore makes a store for service in dir from a backup. dir must be empty (of all but LOCK) or absent, and is as it was if
 // the backup turns out to be truncated, altered or of another service. The new store has an id of its own:
 // it is another log, and peers treat it as one.
+// What a restore left that was cut off is removed first.
 func Restore(dir, service string, r io.Reader) error {
-	if holdsFiles(dir) {
+	if err := clearRestore(dir); err != nil {
+		return fmt.Errorf("restore into %s: %w", dir, err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) > 1 || len(entries) == 1 && entries[0].Name() != lockName {
 		return fmt.Errorf("restore into %s: %w", dir, ErrNotEmpty)
 	}
 	made := !exists(dir)
@@ -34,6 +38,24 @@ func Restore(dir, service string, r io.Reader) error {
 		err = errors.Join(err, os.RemoveAll(dir))
 	}
 	return err
+}
+
+// clearRestore empties a directory in which a restore was cut off: it was empty before.
+func clearRestore(dir string) error {
+	if !cutOffRestore(dir) {
+		return nil
+	}
+	// The mark that says so comes last.
+	for _, name := range []string{badgerName, watermarkName, partialName} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func cutOffRestore(dir string) bool {
+	return exists(filepath.Join(dir, partialName)) && !exists(filepath.Join(dir, identityName))
 }
 
 func restore(dir, service string, r io.Reader) error {
@@ -49,6 +71,9 @@ func restore(dir, service string, r io.Reader) error {
 	err = fill(partial, service, &st, h.Records, in)
 	if err == nil {
 		err = moveUp(partial, dir)
+	}
+	if err != nil {
+		err = errors.Join(err, clearRestore(dir))
 	}
 	return errors.Join(err, os.RemoveAll(partial))
 }

@@ -37,17 +37,22 @@ type Space struct {
 
 // spaceGuard keeps Badger from ever meeting a full disk, which would end the process by SIGBUS.
 //
-// Below minFree there is no Intake; deleting and acknowledging go on. At floor the ballast is given up, so
-// that flushes and compactions under way have room, and all writing stops until free is resume again.
+// Below minFree there is no Intake; deleting and acknowledging go on. At the floor the ballast is given up and
+// all writing stops until free is resume again. Badger then still flushes and compacts: the floor is as high
+// as that takes, so that with the ballast margin bytes are left for what others write meanwhile.
 type spaceGuard struct {
-	dir     string
-	log     *slog.Logger
-	statfs  func(dir string) (fsSpace, error)
-	minFree int64 // configured; 0: from use; -1: none
-	ballast int64 // size that it should have; 0: none
-	floor   int64 // 0: none
+	dir      string
+	log      *slog.Logger
+	statfs   func(dir string) (fsSpace, error)
+	minFree  int64 // configured; 0: from use; -1: none
+	ballast  int64 // size that it should have; 0: none
+	margin   int64 // 0: no floor
+	memTable int64
 
 	mu          sync.Mutex
+	tree        *treeWatch // nil until the database is open
+	demand      demand     // when last looked at
+	gate        gate
 	hasBallast  bool
 	level       atomic.Int32
 	free, used  atomic.Int64
@@ -62,40 +67,78 @@ type fsSpace struct {
 }
 
 func newSpaceGuard(cfg *Config) *spaceGuard {
-	g := &spaceGuard{dir: cfg.Dir, log: cfg.Log, statfs: statFS, minFree: cfg.MinFreeBytes, ballast: max(0, cfg.BallastBytes)}
+	g := &spaceGuard{dir: cfg.Dir, log: cfg.Log, statfs: cfg.statfs, minFree: cfg.MinFreeBytes, ballast: max(0, cfg.BallastBytes), memTable: cfg.MemTableBytes}
 	switch {
 	case g.ballast > 0:
-		g.floor = min(defaultFloor, g.ballast/2)
+		g.margin = min(defaultFloor, g.ballast/2)
 	case g.minFree > 0:
-		g.floor = min(defaultFloor, g.minFree/4)
+		g.margin = min(defaultFloor, g.minFree/4)
 	case g.minFree == 0:
-		g.floor = defaultFloor
+		g.margin = defaultFloor
 	}
-	if g.floor > 0 {
-		// Flushes and compactions go on after writing has stopped: a few memtables' worth, and the ballast.
-		g.floor = max(g.floor, 4*cfg.MemTableBytes)
+	if g.margin > 0 {
+		g.margin = max(g.margin, 4*cfg.MemTableBytes)
 	}
 	return g
 }
 
-// low is the free space below which there is no Intake.
-func (g *spaceGuard) low() int64 {
-	switch {
-	case g.minFree < 0:
-		return g.floor
-	case g.minFree > 0:
-		return max(g.minFree, g.floor)
+// floor is the free space at which all writing stops, if so much ballast is there to be given up then.
+func (g *spaceGuard) floor(ballast int64) int64 {
+	if g.margin == 0 {
+		return 0
 	}
-	return max(defaultMinFree, g.used.Load()/10, g.floor)
+	return g.margin + max(0, g.demand.now-ballast)
+}
+
+func (g *spaceGuard) held() int64 {
+	if g.hasBallast {
+		return g.ballast
+	}
+	return 0
+}
+
+// low is the free space below which there is no Intake. It leaves room above the floor for Work, and for the
+// largest compaction that there may be.
+func (g *spaceGuard) low() int64 {
+	low := 2*g.margin + max(0, g.demand.soon-g.held())
+	switch {
+	case g.margin == 0:
+		return 0
+	case g.minFree < 0:
+		return low
+	case g.minFree > 0:
+		return max(g.minFree, low)
+	}
+	return max(defaultMinFree, g.used.Load()/10, low)
 }
 
 // resume is the free space at which writing goes on after the floor was reached: enough for the ballast, and
 // for not coming back here at once.
-func (g *spaceGuard) resume() int64 { return g.ballast + 2*g.floor }
+func (g *spaceGuard) resume() int64 { return g.ballast + g.margin + g.floor(g.ballast) }
 
 // near reports whether free space, when last measured, was so low that it needs watching closely.
 func (g *spaceGuard) near() bool {
-	return g.floor > 0 && g.free.Load() < 2*g.low()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.isNear()
+}
+
+func (g *spaceGuard) isNear() bool { return g.margin > 0 && g.free.Load() < 2*g.low() }
+
+// watch follows the tree of an open database from now on.
+func (g *spaceGuard) watch(w *treeWatch) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tree = w
+}
+
+// refresh looks at the tree. While space is short, check does.
+func (g *spaceGuard) refresh() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.tree != nil && g.margin > 0 {
+		g.demand = g.tree.demand()
+	}
 }
 
 // check measures, acts, and returns the level. It is cheap enough to be called for each group.
@@ -112,6 +155,10 @@ func (g *spaceGuard) check() spaceLevel {
 		return was
 	}
 	g.statfsFails = 0
+	g.free.Store(sp.freeBytes)
+	if g.tree != nil && g.isNear() {
+		g.demand = g.tree.demand()
+	}
 	level := g.judge(sp, was)
 	if level == spaceFloor && g.hasBallast {
 		g.giveUpBallast()
@@ -131,10 +178,10 @@ func (g *spaceGuard) check() spaceLevel {
 }
 
 func (g *spaceGuard) judge(sp fsSpace, was spaceLevel) spaceLevel {
-	inodes := func(n int64) bool { return sp.knowsInodes && sp.freeInodes < n && g.floor > 0 }
-	low := g.low()
+	inodes := func(n int64) bool { return sp.knowsInodes && sp.freeInodes < n && g.margin > 0 }
+	low, floor := g.low(), g.floor(g.held())
 	switch {
-	case sp.freeBytes <= g.floor && g.floor > 0, inodes(inodesFloor):
+	case sp.freeBytes <= floor && floor > 0, inodes(inodesFloor), g.gate.waiting > 0:
 		return spaceFloor
 	case was == spaceFloor && (sp.freeBytes < g.resume() || inodes(2*inodesFloor)):
 		return spaceFloor
@@ -148,8 +195,10 @@ func (g *spaceGuard) judge(sp fsSpace, was spaceLevel) spaceLevel {
 
 func (g *spaceGuard) path() string { return filepath.Join(g.dir, ballastName) }
 
-// prepare runs before Badger is opened, which needs need bytes of room.
-func (g *spaceGuard) prepare(need int64) error {
+// prepare runs before Badger is opened. That needs extra bytes of room, and what is left undone in t.
+func (g *spaceGuard) prepare(extra int64, t *tree) error {
+	g.demand = t.demand(g.memTable)
+	need := g.demand.now + extra
 	if info, err := os.Lstat(g.path()); err == nil {
 		g.hasBallast = true
 		if info.Size() != g.ballast || g.ballast == 0 || allocated(info) < g.ballast {
@@ -159,7 +208,7 @@ func (g *spaceGuard) prepare(need int64) error {
 		return err
 	}
 	g.check()
-	if g.floor == 0 {
+	if g.margin == 0 {
 		return nil
 	}
 	sp, err := g.statfs(g.dir)

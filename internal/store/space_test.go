@@ -3,6 +3,7 @@ package store_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -32,26 +33,39 @@ func smallDisk(t *testing.T, kind string) string {
 	if os.Getuid() != 0 {
 		t.Skip("mounting needs root")
 	}
+	if kind == "ext4" {
+		return loopDisk(t, "128M")
+	}
 	dir := t.TempDir()
-	switch kind {
-	case "tmpfs":
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128m,mode=0700"); err != nil {
-			t.Skipf("tmpfs cannot be mounted here: %v", err)
-		}
-	case "ext4":
-		image := filepath.Join(t.TempDir(), "disk")
-		for _, cmd := range [][]string{{"truncate", "-s", "128M", image}, {"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop", image, dir}} {
-			if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
-				t.Skipf("no loop mount here: %v: %v %s", cmd, err, out)
-			}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128m,mode=0700"); err != nil {
+		t.Skipf("tmpfs cannot be mounted here: %v", err)
+	}
+	unmountLater(t, dir)
+	return dir
+}
+
+// loopDisk mounts an ext4 file system of its own.
+func loopDisk(t *testing.T, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	image, dir := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+	for _, cmd := range [][]string{{"truncate", "-s", size, image}, {"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			t.Skipf("no loop mount here: %v: %v %s", cmd, err, out)
 		}
 	}
+	unmountLater(t, dir)
+	return dir
+}
+
+func unmountLater(t *testing.T, dir string) {
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
 			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	})
-	return dir
 }
 
 func freeBytes(t *testing.T, dir string) int64 {
@@ -63,53 +77,64 @@ func freeBytes(t *testing.T, dir string) int64 {
 	return int64(st.Bavail) * st.Bsize
 }
 
-// childFill publishes and prints each acknowledged seq; on a refusal it prints why, waits for a line, and goes on.
-// At most "floor" refusals end it.
+// childFill publishes and prints each acknowledged seq. With "low" it ends when intake is refused; with "floor"
+// it prints when writing stops, waits for room, and goes on.
 func childFill(dir, until string) int {
 	s, err := store.Open(smallConfig(dir))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 65
 	}
-	class := store.Intake
-	if until == "floor" {
-		class = store.Work
-	}
-	for {
-		seq, err := publishAs(s, class)
-		if err == nil {
-			fmt.Println(seq)
-			if until == "floor" {
-				time.Sleep(2 * time.Millisecond) // it is others who fill the disk
-			}
-			continue
+	if until == "low" {
+		for err == nil {
+			err = publishLine(s, store.Intake)
 		}
-		switch {
-		case errors.Is(err, store.ErrDiskLow):
-			fmt.Println("low")
-		case errors.Is(err, store.ErrDiskFloor):
-			fmt.Println("floor")
-		default:
+		if !errors.Is(err, store.ErrDiskLow) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		break
-	}
-	if until == "low" {
+		fmt.Println("low")
 		return childDrain(s)
 	}
-	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
-		if seq, err := publishAs(s, store.Work); err == nil {
-			fmt.Println(seq)
-			fmt.Println("resumed")
-			break
+	// A commit that is under way can hang until there is room, so another goroutine looks.
+	floor := make(chan struct{})
+	go func() {
+		for s.Space().State != "disk_floor" {
+			time.Sleep(5 * time.Millisecond)
+		}
+		fmt.Println("floor")
+		close(floor)
+	}()
+	for seen := false; err == nil && !seen; {
+		err = publishLine(s, store.Work)
+		select {
+		case <-floor:
+			seen = true
+		case <-time.After(2 * time.Millisecond): // it is others who fill the disk
 		}
 	}
+	<-floor
+	for err = publishLine(s, store.Work); errors.Is(err, store.ErrDiskFloor); err = publishLine(s, store.Work) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("resumed")
 	if err := s.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return 0
+}
+
+func publishLine(s *store.Store, class store.Class) error {
+	seq, err := publishAs(s, class)
+	if err == nil {
+		fmt.Println(seq)
+	}
+	return err
 }
 
 // childDrain does what must go on while intake is refused, then waits until there is room.
@@ -141,9 +166,11 @@ func publishAs(s *store.Store, class store.Class) (seq uint64, err error) {
 // runFill runs childFill, hands each line that is not a seq to said, and returns the acknowledged seqs.
 func runFill(t *testing.T, dir, until string, said func(string)) (acked []uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	cmd := child(ctx, "fill:"+until, dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGQUIT) } // a child that hangs says where
+	cmd.WaitDelay = 5 * time.Second
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -161,7 +188,7 @@ func runFill(t *testing.T, dir, until string, said func(string)) (acked []uint64
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("child: %v\n%.2000s", err, stderr.String())
+		t.Fatalf("child: %v\n%.20000s", err, stderr.String())
 	}
 	return acked
 }
@@ -240,8 +267,8 @@ func TestDiskFilledByOthersStopsWritingAndLosesNothing(t *testing.T) {
 	}
 }
 
-// growFile fills a disk at some 100 MB/s until less is free than the store stops at. To the last byte would
-// be a gamble: a compaction that is under way then meets a full disk, which no limit of ours can help.
+// growFile fills a disk at some 100 MB/s until less is free than flushes of what was committed may need.
+// Compactions wait then.
 func growFile(t *testing.T, path string, stop chan struct{}) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -325,5 +352,76 @@ func TestStartWithoutRoomIsRefused(t *testing.T) {
 	fillDisk(t, disk, mib, 4096)
 	if _, err := store.Open(smallConfig(filepath.Join(disk, "store"))); !errors.Is(err, store.ErrNoSpace) {
 		t.Errorf("open: %v, want no space", err)
+	}
+}
+
+// defaultsConfig is what runs in production, but for the least free space: intake goes on as long as it may.
+func defaultsConfig(dir string) store.Config {
+	return store.Config{Dir: dir, Service: "order-service", MinFreeBytes: 1, AllowUnsafeFS: true}
+}
+
+// childSpread writes until writing stops, keys all over the key space, so that compactions are as large as they
+// get; then it watches them end. It prints the last acknowledged seq.
+func childSpread(dir string) int {
+	s, err := store.Open(defaultsConfig(dir))
+	var last uint64
+	for err == nil {
+		var next uint64
+		err = s.Commit(context.Background(), store.Op{Class: store.Work, Apply: func(tx *store.Tx) error {
+			for range 60 {
+				next = tx.Next(store.OutboxLog)
+				tx.Insert(eventKey(next), payload(next, int(1000+next*7919%20_000)))
+				id := sha256.Sum256(eventKey(next))
+				tx.Insert(append([]byte{'d'}, id[:18]...), make([]byte, 3000))
+			}
+			return nil
+		}})
+		if err == nil {
+			last = next
+		}
+	}
+	if !errors.Is(err, store.ErrDiskFloor) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println(last)
+	time.Sleep(5 * time.Second)
+	if err := s.Close(); err != nil && !errors.Is(err, store.ErrDiskFloor) {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// With the memtables, tables and levels of production, Badger's own work must not reach the end of the disk.
+func TestCompactionsFitOnASmallDisk(t *testing.T) {
+	if os.Getenv("HOOKSIDECAR_SOAK") == "" {
+		t.Skip("HOOKSIDECAR_SOAK is not set")
+	}
+	for _, size := range []string{"500M", "700M", "900M", "1000M"} {
+		t.Run(size, func(t *testing.T) {
+			disk := loopDisk(t, size)
+			dir := filepath.Join(disk, "store")
+			cmd := child(t.Context(), "spread", dir)
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("child: %v\n%.3000s", err, stderr.String())
+			}
+			last, err := strconv.ParseUint(strings.TrimSpace(string(out)), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := store.Open(defaultsConfig(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if n := countEvents(t, s); uint64(n) != last || s.Live('d') != int64(last) {
+				t.Errorf("%d events, want %d", n, last)
+			}
+			t.Logf("%d events of 11 KB, %d MiB used, %d MiB free", last, s.Space().UsedBytes/mib, freeBytes(t, disk)/mib)
+		})
 	}
 }

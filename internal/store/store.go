@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 type Store struct {
 	cfg     Config
 	log     *slog.Logger
-	lock    *os.File
+	lock    *dirLock
 	db      *badger.DB
 	limits  limits
 	id      identity
@@ -94,40 +93,48 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) close() error {
+	stuck := s.space.closeGate()
 	s.queue.close()
-	s.waitForCommitter()
+	ended := s.waitForCommitter(stuck)
 	close(s.stop)
 	s.keeping.Wait()
 	s.readers.close()
 	if err := s.fence.err(); err != nil {
 		return errors.Join(err, s.mark.f.Close())
 	}
-	if err := s.finish(); err != nil {
+	if !ended {
+		return errors.Join(fmt.Errorf("close store: %w", errLeftOpen), s.mark.f.Close())
+	}
+	if err := s.finish(stuck); err != nil {
 		return errors.Join(fmt.Errorf("close store: %w", err), s.mark.f.Close())
 	}
 	return errors.Join(s.mark.f.Close(), s.lock.Close())
 }
 
-// waitForCommitter waits until all is written, or for a moment only if a failed Badger never lets go.
-func (s *Store) waitForCommitter() {
+// waitForCommitter waits until all is written, or for a moment only if Badger never lets go: it has failed, or
+// waits for a compaction that waits for disk space.
+func (s *Store) waitForCommitter(stuck <-chan struct{}) bool {
 	ended := make(chan struct{})
 	go func() { s.loops.Wait(); close(ended) }()
 	select {
 	case <-ended:
-		return
+		return true
 	case <-s.fence.closed:
+	case <-stuck:
 	}
 	select {
 	case <-ended:
+		return true
 	case <-time.After(fenceGrace):
+		return false
 	}
 }
 
 // finish puts the end on record, closes Badger, and only then calls the store clean.
-func (s *Store) finish() error {
+func (s *Store) finish(stuck <-chan struct{}) error {
 	if s.space.check() == spaceFloor && s.Space().FreeBytes < 3*s.cfg.MemTableBytes {
 		// Closing flushes a table. Without room that is a SIGBUS; without closing, the log is replayed.
-		return fmt.Errorf("left open, the log will be replayed: %w", ErrDiskFloor)
+		return errLeftOpen
 	}
 	if err := s.committer.touch(); err != nil {
 		return s.fenceWith(err)
@@ -136,17 +143,29 @@ func (s *Store) finish() error {
 	if err := s.mark.write(end, phaseClosing); err != nil {
 		return s.fenceWith(err)
 	}
-	if err := closeBadger(s.db); err != nil {
+	if err := closeBadger(s.db, stuck); err != nil {
 		return err
 	}
 	return s.mark.write(end, phaseClean)
 }
 
-func closeBadger(db *badger.DB) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic in badger: %v\n%s", r, debug.Stack())
-		}
+var errLeftOpen = fmt.Errorf("left open, the log will be replayed: %w", ErrDiskFloor)
+
+// closeBadger closes the database, or gives up once a compaction that closing waits for has no room to go on.
+func closeBadger(db *badger.DB, stuck <-chan struct{}) error {
+	closed := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				closed <- fmt.Errorf("panic in badger: %v\n%s", r, debug.Stack())
+			}
+		}()
+		closed <- db.Close()
 	}()
-	return db.Close()
+	select {
+	case err := <-closed:
+		return err
+	case <-stuck:
+		return errLeftOpen
+	}
 }

@@ -93,12 +93,12 @@ func (r *Report) verify(cfg *Config, id identity) error {
 		return err
 	}
 	// Without compactors: a table that Badger deletes is emptied first, and with it the store's own.
-	db, err := badger.OpenManaged(badgerOptions(snapshot, cfg, newFence()).WithNumCompactors(0).WithNumLevelZeroTablesStall(1 << 20))
+	db, err := badger.OpenManaged(badgerOptions(snapshot, cfg, badgerLog{cfg.Log, newFence(), nil}).WithNumCompactors(0).WithNumLevelZeroTablesStall(1 << 20))
 	if err != nil {
 		r.problem("the database cannot be opened: %v", err)
 		return nil
 	}
-	return errors.Join(r.read(db, o), closeBadger(db))
+	return errors.Join(r.read(db, o), closeBadger(db, nil))
 }
 
 func (r *Report) read(db *badger.DB, o *opening) error {
