@@ -18,7 +18,7 @@
 // instance, or wait if that is gone. One that is not reached at all for OrderWait is lost: the keys that it may have open go on,
 // counted, and marked as redelivery where they may have been seen. Between instances that ask for different types this
 // holds for the keys that an instance names; one that says only that any key may be open is held to what it was the home of.
-// When instances change several times in a row while answers are missing, the model still finds rare ways around this.
+// Where two may have a key, the one that it would go to being one of them, its events wait for either to be drained.
 //
 // Every event of the log ends, per subscriber, as stored (there), dead (here, as a dead letter), unsubscribed, skipped
 // (never owed) or lost (the disk no longer has it), and each of these is counted in the same commit that makes it final.

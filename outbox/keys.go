@@ -186,10 +186,16 @@ func (r instanceRecord) holdsOf(s spread) bool {
 // unsure reports whether an event of a key was sent to the instance and nobody knows whether it arrived.
 func (d *dispatcher) unsure(name string) bool {
 	l := d.lane(name)
-	unheard := l != nil && !l.heard && len(d.former) > 0
+	unheard := l != nil && !l.heard && d.spreadOver(name)
 	return unheard && d.after < d.atOpen || slices.ContainsFunc(d.open, func(it *item) bool {
 		return it.key != 0 && (it.at != nil && it.at.name == name || unheard && it.seq < d.atOpen)
 	})
+}
+
+// spreadOver reports whether an instance may have been given keys that go elsewhere now, or will: the spread stays while nobody is
+// known.
+func (d *dispatcher) spreadOver(name string) bool {
+	return len(d.former) > 0 || d.spread != nil && d.spread.has(name)
 }
 
 // mayHold reports whether an instance that said r may have events open of the key of it.
@@ -218,7 +224,8 @@ func (d *dispatcher) lane(name string) *lane {
 }
 
 // routeKey returns the lane for an event with a key, or what keeps it. It goes to the instance that still has earlier ones of its
-// key open, as long as there is one, and else to its home.
+// key open, as long as there is one, and else to its home. It waits if two may have them: one that says only that any key may be
+// open need not have this one, and the other may.
 func (d *dispatcher) routeKey(it *item) (l *lane, why string) {
 	home := d.keyHome(it)
 	it.strays = false
@@ -243,6 +250,10 @@ func (d *dispatcher) routeKey(it *item) (l *lane, why string) {
 		return home, ""
 	}
 	it.strays = true
+	if it.at == nil && home != nil && d.homeHolds(home, it) {
+		home.needed = true
+		return nil, heldByOwner // either may have it
+	}
 	if n == 1 && holder.known && (it.at == holder || it.at == nil && holder.wants(it.typ, it.version)) {
 		return holder, ""
 	}
@@ -271,6 +282,12 @@ func (d *dispatcher) holds(l *lane, it *item) bool {
 	}
 	d.pending.mustWrite = true // it is drained, and only not durably
 	return true
+}
+
+// homeHolds reports whether l, the home of it, may have earlier events of its key open: those of the spread that keys go by too.
+func (d *dispatcher) homeHolds(l *lane, it *item) bool {
+	r := d.said[l.name]
+	return r.OpenAll && !r.Passed || d.holds(l, it)
 }
 
 func (d *dispatcher) keyHome(it *item) *lane {
@@ -303,7 +320,7 @@ func (d *dispatcher) givenAstray(l *lane) {
 // keeps reports whether l, which is no longer known, may have keys open that would go elsewhere now.
 func (d *dispatcher) keeps(l *lane) bool {
 	for _, r := range []instanceRecord{d.said[l.name], d.kept[l.name]} {
-		if !r.Passed && (len(r.OpenKeys) > 0 || r.OpenAll && len(d.former) > 0) {
+		if !r.Passed && (len(r.OpenKeys) > 0 || r.OpenAll && d.spreadOver(l.name)) {
 			return true
 		}
 	}

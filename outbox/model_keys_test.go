@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"maps"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -17,74 +16,86 @@ type keysWorld struct {
 	*world
 	cut     map[string]bool // nobody reaches them; their apps go on
 	excused map[uint64]bool // keys that went on although an instance that is lost had earlier events of them
+	before  map[uint64]bool // excused, but for the last of these
 	passed  int
 }
 
 // Whatever happens to the instances, the apps are done with the events of a key in the order of their seqs, but where an
-// instance was lost for longer than keys wait for it, and each such key is counted. The sender does not crash here.
+// instance was lost for longer than keys wait for it, and each such key is counted. The
+// sender crashes as well. What was found last failed once in thirty thousand runs: -rapid.checks is for each of the rounds.
 func TestKeysStayInOrderAcrossInstances(t *testing.T) {
-	if os.Getenv("HOOKSIDECAR_MODEL_KEYS") == "" {
-		t.Skip("finds, in about one of a thousand runs of the model, a key whose order is not kept; set HOOKSIDECAR_MODEL_KEYS to look for it")
+	for range 30 {
+		rapid.Check(t, keysStayInOrder)
 	}
-	rapid.Check(t, func(t *rapid.T) {
-		w := &keysWorld{world: newWorld(t), cut: map[string]bool{}, excused: map[uint64]bool{}}
-		w.tame, w.orderWait = true, rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "orderWait")
-		w.noticed = w.excuse
-		names := []string{"one", "two", "three"}
-		w.open()
-		t.Repeat(map[string]func(*rapid.T){
-			"publish": func(t *rapid.T) {
-				for range rapid.IntRange(1, 6).Draw(t, "events") {
-					w.publish()
+}
+
+func keysStayInOrder(t *rapid.T) {
+	w := &keysWorld{world: newWorld(t), cut: map[string]bool{}, excused: map[uint64]bool{}}
+	w.tame, w.orderWait = true, rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "orderWait")
+	w.noticed = w.excuse
+	names := []string{"one", "two", "three"}
+	w.open()
+	t.Repeat(map[string]func(*rapid.T){
+		"publish": func(t *rapid.T) {
+			for range rapid.IntRange(1, 6).Draw(t, "events") {
+				w.publish()
+			}
+		},
+		"step":   func(*rapid.T) { w.step() },
+		"answer": func(*rapid.T) { w.reply() },
+		"reply":  func(*rapid.T) { w.reply(); w.step() },
+		"round": func(*rapid.T) {
+			w.write()
+			w.step()
+			for range len(w.flights) {
+				w.reply()
+			}
+		},
+		"write": func(*rapid.T) { w.write() },
+		"crash": func(*rapid.T) {
+			if w.d.overtaken > w.durable.Overtaken {
+				w.excused = w.before // nothing has gone on yet
+			}
+			w.crash()
+		},
+		"apply": func(t *rapid.T) { w.work(rapid.SampledFrom(names).Draw(t, "name")) },
+		"wait": func(t *rapid.T) {
+			w.now = w.now.Add(time.Duration(rapid.IntRange(1, 40_000).Draw(t, "ms")) * time.Millisecond)
+			w.step()
+		},
+		"cut": func(t *rapid.T) {
+			name := rapid.SampledFrom(names).Draw(t, "name")
+			w.cut[name] = !w.cut[name]
+		},
+		"peers": func(t *rapid.T) {
+			w.peers = nil
+			for _, name := range names {
+				if rapid.IntRange(0, 3).Draw(t, name) > 0 {
+					w.peers = append(w.peers, w.peer(name))
 				}
-			},
-			"step":   func(*rapid.T) { w.step() },
-			"answer": func(*rapid.T) { w.reply() },
-			"reply":  func(*rapid.T) { w.reply(); w.step() },
-			"round": func(*rapid.T) {
-				w.write()
-				w.step()
-				for range len(w.flights) {
-					w.reply()
-				}
-			},
-			"write": func(*rapid.T) { w.write() },
-			"apply": func(t *rapid.T) { w.work(rapid.SampledFrom(names).Draw(t, "name")) },
-			"wait": func(t *rapid.T) {
-				w.now = w.now.Add(time.Duration(rapid.IntRange(1, 40_000).Draw(t, "ms")) * time.Millisecond)
-				w.step()
-			},
-			"cut": func(t *rapid.T) {
-				name := rapid.SampledFrom(names).Draw(t, "name")
-				w.cut[name] = !w.cut[name]
-			},
-			"peers": func(t *rapid.T) {
-				w.peers = nil
-				for _, name := range names {
-					if rapid.IntRange(0, 3).Draw(t, name) > 0 {
-						w.peers = append(w.peers, w.peer(name))
-					}
-				}
-				w.d.setPeers(w.peers)
-			},
-			"": func(*rapid.T) { w.check(); w.checkBegun() },
-		})
-		clear(w.cut)
-		if len(w.peers) == 0 {
-			w.peers = []peer{w.peer("one")}
+			}
 			w.d.setPeers(w.peers)
-		}
-		w.finish()
-		w.finishApps()
-		w.checkBegun()
-		if int(w.durable.Overtaken) < len(w.excused) {
-			t.Fatalf("%d keys were overtaken, %d are counted", len(w.excused), w.durable.Overtaken)
-		}
+		},
+		"": func(*rapid.T) { w.check(); w.checkBegun() },
 	})
+	clear(w.cut)
+	if len(w.peers) == 0 {
+		w.peers = []peer{w.peer("one")}
+		w.d.setPeers(w.peers)
+	}
+	w.finish()
+	w.finishApps()
+	w.checkBegun()
+	if int(w.durable.Overtaken) < len(w.excused) {
+		t.Fatalf("%d keys were overtaken, %d are counted", len(w.excused), w.durable.Overtaken)
+	}
 }
 
 // excuse checks that keys that went on are counted.
 func (w *keysWorld) excuse() {
+	if len(w.d.passings) > 0 {
+		w.before = maps.Clone(w.excused)
+	}
 	for _, p := range w.d.passings {
 		if w.orderWait == 0 {
 			w.t.Fatalf("%+v, though keys wait for ever", p)
@@ -209,5 +220,56 @@ func TestKeyWaitsForAnInstanceThatIsLost(t *testing.T) {
 		if !open && (went != 1 || b.overtaken != 0) {
 			t.Errorf("drained, and it went after %s; %d are counted", went, b.overtaken)
 		}
+	}
+}
+
+// While nobody is known, what an instance may have open is not forgotten.
+func TestKeyStaysWithTheLastInstanceThatWasKnown(t *testing.T) {
+	b := newTestbed(t, "one")
+	b.add(1, 7)
+	ans := verdicts(1, event.Stored)
+	ans.said = instanceRecord{OpenAll: true}
+	b.answered(b.now, b.next(b.now).send[0].lane, ans, 0)
+	b.known()
+	b.known(newTestbed(t, "two").lanes[0].peer)
+	b.add(1, 7)
+	for _, x := range b.next(b.now).send {
+		if len(x.items) > 0 {
+			t.Errorf("%d events are sent to %s", len(x.items), x.lane.name)
+		}
+	}
+}
+
+// Of two that say that any key may be open, each may be the one that has it.
+func TestKeyWaitsIfTwoInstancesMayHaveIt(t *testing.T) {
+	b := newTestbed(t, "one")
+	b.add(1, 7)
+	say := func(l *lane, said instanceRecord) {
+		ans := verdicts(len(l.inFlight), event.Stored)
+		ans.said = said
+		b.answered(b.now, l, ans, 0)
+	}
+	say(b.next(b.now).send[0].lane, instanceRecord{OpenKeys: []uint64{7}})
+	b.known(newTestbed(t, "one", "two").lanes[0].peer, newTestbed(t, "one", "two").lanes[1].peer)
+	one, two := b.lane("one"), b.lane("two")
+	key := uint64(8)
+	for b.spread.home(&item{key: key, route: key, typ: "a.b", version: "1.0"}) != "two" {
+		key++
+	}
+	b.add(1, key)
+	b.add(1, 7)
+	b.next(b.now)
+	if len(two.inFlight) == 0 || two.inFlight[0].key != key || len(one.inFlight) != 1 {
+		t.Fatalf("sent to one: %d, to two: %d", len(one.inFlight), len(two.inFlight))
+	}
+	say(two, instanceRecord{Applied: 1, OpenAll: true})
+	say(one, instanceRecord{OpenAll: true})
+	b.add(1, key)
+	if b.next(b.now); len(one.inFlight)+len(two.inFlight) > 0 {
+		t.Fatal("it is sent though either may have it")
+	}
+	b.hear(one, instanceRecord{Applied: 3})
+	if b.next(b.now); len(one.inFlight) > 0 || len(two.inFlight) != 1 {
+		t.Fatal("the other one is drained, and it is not sent")
 	}
 }
