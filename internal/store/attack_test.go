@@ -311,7 +311,7 @@ func TestKilledWhileALossIsAccepted(t *testing.T) {
 	if want == 0 || want == 400 || len(lost) == 0 {
 		t.Fatalf("%d events are left, lost %v", want, lost)
 	}
-	for round := range soak(6) {
+	for round := range soak(3) {
 		dir := copyDir(t, base)
 		for kill := range 3 {
 			accept(dir, time.Duration(3+(round*31+kill*17)%90)*time.Millisecond)

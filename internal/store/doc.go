@@ -12,7 +12,9 @@
 //     Not seen is damage by the medium to what was committed in the last second before an unclean stop,
 //     as far as it hits the last group of the log: that looks like a write that was cut off.
 //   - A record whose bytes changed is never handed out: each carries a CRC32C over key and value.
-//   - Badger never meets a full disk through our own writes; see Space.
+//   - Badger never meets a full disk through our own writes or its compactions: writing stops while there is
+//     still room for what it has left to do, and a compaction that does not fit waits at a gate. What others
+//     write in the milliseconds between a look at the disk and a page that is filled is beyond us.
 //
 // # Keys
 //

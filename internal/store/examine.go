@@ -57,8 +57,9 @@ func (o *opening) examine() error {
 	lost := o.files.lost(&o.mark)
 	if before, ok := readDamaged(o.cfg.Dir); ok {
 		code = before.Code
+		findings = slices.DeleteFunc(findings, func(f string) bool { return slices.Contains(before.Findings, f) })
 		findings = append(findings, before.Findings...)
-		lost = before.Lost
+		lost = append(lost, before.Lost...)
 	}
 	if len(findings) == 0 {
 		return nil
@@ -159,14 +160,22 @@ func (o *opening) accept(d *DamageError) error {
 // written down: the next opening has to fail as well.
 func (o *opening) regressed(code string, findings ...string) error {
 	d := o.damaged(code, findings, nil)
-	b, err := json.MarshalIndent(damagedFile{Time: time.Now().UTC(), Code: code, Findings: findings, Lost: d.Lost}, "", "  ")
+	if err := o.writeDown(d); err != nil {
+		return errors.Join(d, err)
+	}
+	return d
+}
+
+// writeDown keeps the damage on record until its loss has been accepted to the end.
+func (o *opening) writeDown(d *DamageError) error {
+	b, err := json.MarshalIndent(damagedFile{Time: time.Now().UTC(), Code: d.Code, Findings: d.Findings, Lost: d.Lost}, "", "  ")
 	if err == nil {
 		err = writeFileSynced(filepath.Join(o.cfg.Dir, damagedName), b)
 	}
 	if err != nil {
-		return errors.Join(d, fmt.Errorf("write down the damage: %w", err))
+		return fmt.Errorf("write down the damage: %w", err)
 	}
-	return d
+	return nil
 }
 
 type damagedFile struct {

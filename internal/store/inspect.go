@@ -97,7 +97,7 @@ func (in *inspection) checkValueLogs(entries []fs.DirEntry) {
 			in.shortValueLogs = append(in.shortValueLogs, e.Name())
 		} else if err == nil {
 			var b []byte
-			if b, err = readSparse(f, info.Size()); err == nil && len(bytes.TrimRight(b, "\x00")) > walHeader {
+			if b, err = readSparse(f, info.Size()); err == nil && usedBytes(b) > walHeader {
 				err = errors.New("it holds values, which must all lie in tables")
 			}
 		}

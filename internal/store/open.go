@@ -223,6 +223,10 @@ func (o *opening) setAside() error {
 		}
 	}
 	if o.damage != nil {
+		// Whoever is killed from here on must find the damage again, though the files no longer show it.
+		if err := o.writeDown(o.damage); err != nil {
+			return err
+		}
 		if err := o.rescue(); err != nil {
 			return fmt.Errorf("rescue what is left: %w", err)
 		}

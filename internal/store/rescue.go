@@ -58,6 +58,11 @@ func (o *opening) rescue() error {
 			return err
 		}
 	}
+	for _, name := range in.shortValueLogs {
+		if err := os.Remove(filepath.Join(o.badgerDir, name)); err != nil {
+			return err
+		}
+	}
 	o.files, err = inspect(o.badgerDir, maxLogGroup(o.cfg), false)
 	return err
 }

@@ -17,10 +17,9 @@ const (
 	restoreEvents = 500
 )
 
-// Restore makes a store for service in dir from a backup. dir must be empty (of all but LOCK) or absent, and is as it was if
-// the backup turns out to be truncated, altered or of another service. The new store has an id of its own:
-// it is another log, and peers treat it as one.
-// What a restore left that was cut off is removed first.
+// Restore makes a store for service in dir from a backup. dir must be absent, or empty but for LOCK and what a
+// restore left that was cut off. It is empty afterwards if the backup turns out to be truncated, altered or of
+// another service. The new store has an id of its own: it is another log, and peers treat it as one.
 func Restore(dir, service string, r io.Reader) error {
 	if err := clearRestore(dir); err != nil {
 		return fmt.Errorf("restore into %s: %w", dir, err)

@@ -57,7 +57,7 @@ func scanWAL(dir string, id uint64) (walScan, error) {
 	if err != nil {
 		return w, fmt.Errorf("read %s: %w", w.name, err)
 	}
-	w.dirty = int64(len(bytes.TrimRight(b, "\x00")))
+	w.dirty = int64(usedBytes(b))
 	if len(b) >= tsBytes && binary.BigEndian.Uint64(b) != 0 {
 		w.foreign = true
 		return w, fmt.Errorf("%s: header names an encryption key", w.name)
@@ -89,6 +89,15 @@ func readSparse(f *os.File, size int64) ([]byte, error) {
 		off, used = hole, hole
 	}
 	return b[:used], nil
+}
+
+// usedBytes is the length of b without the zeros at its end. A copy of a log has all its zeros on disk.
+func usedBytes(b []byte) int {
+	var zeros [4 << 10]byte
+	for len(b) >= len(zeros) && bytes.Equal(b[len(b)-len(zeros):], zeros[:]) {
+		b = b[:len(b)-len(zeros)]
+	}
+	return len(bytes.TrimRight(b, "\x00"))
 }
 
 type walEntry struct {
