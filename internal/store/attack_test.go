@@ -47,7 +47,8 @@ func TestCancelledAtEveryMoment(t *testing.T) {
 			}
 		})
 	}
-	time.AfterFunc(time.Duration(soak(60))*time.Millisecond, func() { _ = s.Close() })
+	first := s // the callers may be through before it is closed under them, and s another store by then
+	time.AfterFunc(time.Duration(soak(60))*time.Millisecond, func() { _ = first.Close() })
 	wg.Wait()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

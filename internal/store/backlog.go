@@ -113,16 +113,19 @@ func (t *tree) tableBytes(base, level int) int64 {
 	return baseTableBytes << max(0, level-base)
 }
 
-// largestOutput is the most that the next table of a compaction may hold. The compactor that looks after level
-// 0 may make one table of all of it.
-func (t *tree) largestOutput(compactor int) int64 {
+// largestOutput is the most that a table of a compaction may hold.
+func (t *tree) largestOutput() int64 {
 	base, _ := t.shape()
-	most := t.tableBytes(base, treeLevels-1) + valueThreshold
+	return t.tableBytes(base, treeLevels-1) + valueThreshold
+}
+
+// zeroOutput is the size of the one table that the compactor which looks after level 0 may make of all of it.
+func (t *tree) zeroOutput() int64 {
 	const mergeFrom = 4
-	if compactor == 0 && len(t.tables[0]) >= mergeFrom {
-		most = max(most, t.levels[0])
+	if len(t.tables[0]) < mergeFrom {
+		return 0
 	}
-	return most
+	return t.levels[0]
 }
 
 // shape returns the level into which level 0 is merged and the size at which each level is too large, as

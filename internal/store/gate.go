@@ -21,8 +21,9 @@ type gate struct {
 }
 
 type passage struct {
-	at   time.Time
-	size int64
+	at        time.Time
+	compactor int
+	size      int64
 }
 
 // pass waits until there is room for the next table of a compactor. While anyone waits, the ballast is given
@@ -68,13 +69,28 @@ func (g *spaceGuard) tryPass(compactor int) bool {
 	}
 	now := time.Now()
 	g.gate.settle(g.tree.takeFresh(), now)
-	size := g.tree.tree.largestOutput(compactor)
+	size := g.tree.tree.largestOutput()
+	if compactor == 0 && !g.gate.several(size) {
+		size = max(size, g.tree.tree.zeroOutput())
+	}
 	// Half of the margin stays for flushes.
 	if sp.freeBytes < g.margin/2+g.gate.owed()+size {
 		return false
 	}
-	g.gate.passed = append(g.gate.passed, passage{now, size})
+	g.gate.passed = append(g.gate.passed, passage{now, compactor, size})
 	return true
+}
+
+// several reports whether compactor 0 has a table under way already: then it makes several, none of which is
+// larger than size.
+func (g *gate) several(size int64) (yes bool) {
+	for i := range g.passed {
+		if p := &g.passed[i]; p.compactor == 0 {
+			p.size = min(p.size, size)
+			yes = true
+		}
+	}
+	return yes
 }
 
 // settle forgets the tables that have been written.
